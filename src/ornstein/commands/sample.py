@@ -1,0 +1,130 @@
+"""`ornstein sample`: a sentence becomes a picture."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ornstein.core.errors import DataError, OrnsteinError
+
+_FORMATS = (".png", ".jpg", ".jpeg", ".webp")
+_MOST = 64
+
+
+def sample(
+    prompt: Annotated[str, tyro.conf.Positional],
+    /,
+    out: Path = Path("picture.png"),
+    num: int = 1,
+    steps: int = 50,
+    sampler: Annotated[str, tyro.conf.arg(metavar="ddim|ddpm|dpm++|euler|heun")] = "ddim",
+    eta: float = 0.0,
+    guidance: float = 4.0,
+    seed: int = 0,
+    checkpoint: str = "text-to-image",
+    json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
+) -> int:
+    """Draw pictures from a sentence.
+
+    Example: ornstein sample "a red apple on a yellow background" --num 4 --guidance 5 --out apple.png
+
+    Args:
+        prompt: What to draw. The shipped model knows 310 objects, twelve background colours, two to four of a kind, and
+            above / below / to the left of / to the right of.
+        out: The picture file (.png, .jpg or .webp). With --num above 1: one contact sheet there, and numbered pictures beside it.
+        num: How many pictures; each has noise of its own.
+        steps: Denoising steps; more is slower and at times better.
+        sampler: How to go from noise to picture.
+        eta: DDIM only: 0 deterministic … 1 as random as DDPM.
+        guidance: How strongly to follow the sentence: 0 ignores it, 1 follows it, 3 to 7 exaggerate it.
+        seed: Same seed, same picture.
+        checkpoint: A shipped model's name, or a folder written by `ornstein train`.
+        json_output: Print one JSON object instead of words.
+    """
+    from rich.console import Console
+
+    import ornstein
+    from ornstein.core.progress import track
+    from ornstein.language import check_text
+
+    console = Console(stderr=True)
+    check_text(prompt)
+    if not 1 <= num <= _MOST:
+        raise DataError(f"--num must be between 1 and {_MOST}, got {num}")
+    _check_writable(out)
+    started = time.perf_counter()
+    pipeline = ornstein.load(checkpoint, expect="text-to-image")
+    loaded = time.perf_counter()
+    pictures = pipeline(
+        prompt,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        seed=seed,
+        num_images_per_prompt=num,
+        sampler=sampler,
+        eta=eta,
+        track=lambda items, total: track(items, total, "drawing", console=console),
+    )
+    seconds = time.perf_counter() - loaded
+    written = _write(pictures, out)
+    if json_output:
+        print(
+            json.dumps(
+                {
+                    "prompt": prompt,
+                    "files": [str(path) for path in written],
+                    "seconds": round(seconds, 3),
+                    "seconds_loading": round(loaded - started, 3),
+                    "settings": {"steps": steps, "sampler": sampler, "eta": eta, "guidance": guidance, "seed": seed},
+                    "checkpoint": checkpoint,
+                }
+            )
+        )
+    else:
+        for path in written:
+            print(path)
+        console.print(f"[dim]{len(pictures)} picture(s) in {seconds:.1f} s (and {loaded - started:.1f} s to load the model)[/]")
+    return 0
+
+
+def _check_writable(out: Path) -> None:
+    """Before minutes of work: would the file be writable at the end?"""
+    import os
+
+    if out.suffix.lower() not in _FORMATS:
+        raise DataError(f"--out must end in one of {', '.join(_FORMATS)}, got {str(out)!r}")
+    if out.is_dir():
+        raise DataError(f"--out {out} is a folder: name a picture file in it")
+    folder = out.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise DataError(f"cannot write to {folder}: choose another --out")
+
+
+def _write(pictures: list, out: Path) -> list[Path]:
+    from PIL import Image
+
+    paths = [out]
+    sheet = pictures[0]
+    if len(pictures) > 1:
+        columns = min(len(pictures), 4)
+        rows = -(-len(pictures) // columns)
+        width, height = pictures[0].size
+        sheet = Image.new("RGB", (columns * width, rows * height), "white")
+        for k, picture in enumerate(pictures):
+            sheet.paste(picture, (k % columns * width, k // columns * height))
+        paths += [out.with_stem(f"{out.stem}-{k}") for k in range(len(pictures))]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for path, picture in zip(paths, [sheet, *pictures], strict=False):
+            temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+            picture.save(temporary)
+            temporary.replace(path)
+    except OSError as error:
+        raise OrnsteinError(f"cannot write {out}: {error.strerror or error}") from error
+    return paths

@@ -1,0 +1,81 @@
+"""`ornstein train RECIPE`: every hyper-parameter of a recipe is an option."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+
+import tyro
+
+from ornstein.core.errors import unknown_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RECIPES: dict[str, str] = {
+    "autoencoder": "128 px emoji scenes to 16×16×4 latents and back",
+    "text-to-image": "a diffusion transformer over those latents, steered by a sentence",
+    "emoji-classifier": "the frozen judge that names the object in a picture",
+    "rt1-tabletop": "a small RT-1 that picks up the named block (generates its data first)",
+}
+
+
+RecipeT = TypeVar("RecipeT")
+
+
+@dataclass(frozen=True)
+class Run(Generic[RecipeT]):
+    """Train this recipe. Progress, log, previews, resumable checkpoints and finally the model land in --out.
+
+    Args:
+        recipe: The hyper-parameters.
+        out: The run's folder; runs/RECIPE unless given.
+        resume: Go on from the newest checkpoint in --out, bit for bit as if never interrupted.
+    """
+
+    recipe: Annotated[RecipeT, tyro.conf.arg(name="")]
+    out: Path | None = None
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+
+def train(arguments: list[str]) -> int:
+    """Train the recipe named first; the remaining words are its options (see `ornstein train RECIPE --help`)."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    recipe_type, train_recipe = _recipe(name)
+    run = tyro.cli(Run[recipe_type], args=rest, prog=f"ornstein train {name}")  # type: ignore[valid-type]
+    result = train_recipe(run.recipe, run.out or Path("runs") / name, resume=run.resume)
+    print(result.model_path)
+    return 0
+
+
+def _recipe(name: str) -> tuple[type, Callable[..., Any]]:
+    match name:
+        case "autoencoder":
+            from ornstein.recipes.autoencoder import AutoencoderRecipe, train_autoencoder
+
+            return AutoencoderRecipe, train_autoencoder
+        case "text-to-image":
+            from ornstein.recipes.text_to_image import TextToImageRecipe, train_text_to_image
+
+            return TextToImageRecipe, train_text_to_image
+        case "emoji-classifier":
+            from ornstein.recipes.emoji_classifier import EmojiClassifierRecipe, train_emoji_classifier
+
+            return EmojiClassifierRecipe, train_emoji_classifier
+        case "rt1-tabletop":
+            from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, train_rt1_tabletop
+
+            return RT1TabletopRecipe, train_rt1_tabletop
+        case _:
+            raise unknown_name("recipe", name, RECIPES)
+
+
+def _overview() -> str:
+    lines = ["usage: ornstein train RECIPE [--out FOLDER] [--resume] [--FIELD VALUE …]", "", "Recipes:", ""]
+    lines += [f"  {name:<18}{text}" for name, text in RECIPES.items()]
+    lines += ["", "`ornstein train RECIPE --help` lists every hyper-parameter with the value that the shipped model was trained with."]
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""Scenes turned into latents and text features once, so that training a text-to-image model reads numbers only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ornstein.core.errors import DataError
+from ornstein.data.scenes import render, sample_scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+    Encode = Callable[[Pixels], NDArray[np.float32]]
+    EncodeText = Callable[[Sequence[str]], tuple[NDArray[np.float32], NDArray[np.int32]]]
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class LatentScenes:
+    """N scenes of a stream as arrays, in stream order.
+
+    latents: float16 (N, 4, 16, 16), standardised. sentences: float16 (N, 512). pieces: int32 (N, L), −1 beyond the end.
+    """
+
+    latents: NDArray[np.float16]
+    sentences: NDArray[np.float16]
+    pieces: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
+def build_latent_scenes(
+    folder: Path,
+    *,
+    count: int,
+    seed: int,
+    autoencoder_fingerprint: str,
+    encode: Encode,
+    encode_text: EncodeText,
+    track: Callable[[Iterator[int], int], Iterator[int]] = lambda chunks, total: chunks,
+) -> LatentScenes:
+    """Read the cache in `folder`, or render and encode `count` training scenes and write it.
+
+    The file is named by what it was made from (count, seed, autoencoder, this version of the grammar), so that a stale
+    cache is never read; it appears by a rename once complete.
+
+    Args:
+        encode: pictures uint8 (B, 128, 128, 3) → latents float32 (B, 4, 16, 16).
+        encode_text: captions → (sentence vectors (B, 512), piece numbers (B, L)).
+        track: wraps the iteration over chunks of 64 scenes, for a progress bar; gets the iterator and its length.
+    """
+    if count < 1:
+        raise DataError(f"a latent data set needs at least one scene, got {count}")
+    # The captions of the first scenes stand for the version of grammar and vocabulary.
+    version = [sample_scene(i, seed=seed).caption for i in range(50)]
+    key = hashlib.sha256(json.dumps([count, seed, autoencoder_fingerprint, version]).encode()).hexdigest()[:16]
+    path = folder / f"latent-scenes-{key}.safetensors"
+    if not path.exists():
+        _write(path, _encode_all(count, seed, encode, encode_text, track))
+    return _read(path, count)
+
+
+def _encode_all(
+    count: int,
+    seed: int,
+    encode: Encode,
+    encode_text: EncodeText,
+    track: Callable[[Iterator[int], int], Iterator[int]],
+) -> dict[str, NDArray[np.generic]]:
+    parts: dict[str, list[NDArray[np.generic]]] = {"latents": [], "sentences": [], "pieces": []}
+    for start in track(iter(range(0, count, _CHUNK)), -(-count // _CHUNK)):
+        scenes = [sample_scene(i, seed=seed) for i in range(start, min(start + _CHUNK, count))]
+        sentences, pieces = encode_text([scene.caption for scene in scenes])
+        parts["latents"].append(encode(np.stack([render(scene) for scene in scenes])).astype(np.float16))
+        parts["sentences"].append(sentences.astype(np.float16))
+        parts["pieces"].append(pieces)
+    return {name: np.concatenate(chunks) for name, chunks in parts.items()}
+
+
+def _write(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
+    from safetensors.numpy import save_file
+
+    temporary = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"cannot write the latent cache {path}: {error.strerror or error}") from error
+
+
+def _read(path: Path, count: int) -> LatentScenes:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(path)
+        data = LatentScenes(arrays["latents"], arrays["sentences"], arrays["pieces"])
+    except (SafetensorError, KeyError, OSError) as error:
+        raise DataError(f"the latent cache {path} is damaged ({error}): delete it, it will be made again") from error
+    if len(data) != count:
+        raise DataError(f"the latent cache {path} holds {len(data)} scenes instead of {count}: delete it")
+    return data

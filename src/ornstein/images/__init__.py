@@ -1,0 +1,7 @@
+"""Pictures: the autoencoder, latent text-to-image, and the frozen judge of what they show."""
+
+from ornstein.images.autoencoding import autoencoder_loss, psnr, to_pixels, to_tensor
+from ornstein.images.judge import EmojiJudge, Verdict
+from ornstein.images.weights import load_strictly
+
+__all__ = ["EmojiJudge", "Verdict", "autoencoder_loss", "load_strictly", "psnr", "to_pixels", "to_tensor"]

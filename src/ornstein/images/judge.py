@@ -1,0 +1,75 @@
+"""The frozen judge: what does a picture show? It never saw a generated picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ornstein.core.errors import CheckpointError
+from ornstein.data.scenes import BACKGROUNDS
+from ornstein.images.autoencoding import to_tensor
+from ornstein.images.weights import load_strictly
+from ornstein.networks.classifier import Classifier, ClassifierConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ornstein.core.checkpoint import Checkpoint
+
+_BATCH = 64
+_BORDER = 6
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Names in order of belief for one picture (the first is the judge's answer), with the probability of the first."""
+
+    ranking: tuple[str, ...]
+    probability: float
+
+
+class EmojiJudge:
+    """Names the drawing in a picture among all names of the vocabulary, and the colour of its background."""
+
+    def __init__(self, network: Classifier, names: Sequence[str]) -> None:
+        self.network = network.eval()
+        self.names = tuple(names)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> EmojiJudge:
+        """Load strictly.
+
+        Raises:
+            CheckpointError: the configuration or the weights do not fit.
+        """
+        config = dict(checkpoint.config)
+        names = config.pop("names", None)
+        if not isinstance(names, list) or len(names) != config.get("num_classes"):
+            raise CheckpointError(f"{checkpoint.path} does not list one name for each of its classes")
+        config["channels"] = tuple(config["channels"])
+        return cls(load_strictly(Classifier(ClassifierConfig(**config)), checkpoint), names)
+
+    @torch.inference_mode()
+    def verdicts(self, pictures: NDArray[np.uint8], top: int = 5) -> list[Verdict]:
+        """What each picture shows, for RGB uint8 (N, H, W, 3) with sides divisible by 16."""
+        result = []
+        for start in range(0, len(pictures), _BATCH):
+            probabilities = self.network(to_tensor(pictures[start : start + _BATCH])).softmax(-1)
+            best = probabilities.topk(top, dim=-1)
+            for values, indices in zip(best.values, best.indices, strict=True):
+                result.append(Verdict(tuple(self.names[k] for k in indices.tolist()), float(values[0])))
+        return result
+
+    def backgrounds(self, pictures: NDArray[np.uint8]) -> list[str]:
+        """The named background colour nearest to the median colour of each picture's border."""
+        palette = np.array(list(BACKGROUNDS.values()), dtype=np.float64)
+        border = np.ones(pictures.shape[1:3], dtype=bool)
+        border[_BORDER:-_BORDER, _BORDER:-_BORDER] = False
+        medians = np.median(pictures[:, border], axis=1)
+        nearest = ((medians[:, None] - palette[None]) ** 2).sum(-1).argmin(-1)
+        return [list(BACKGROUNDS)[k] for k in nearest]

@@ -1,0 +1,258 @@
+"""A diffusion transformer conditioned on text.
+
+Peebles & Xie 2023 ("Scalable Diffusion Models with Transformers") give the block: self-attention and an MLP, each shifted,
+scaled and gated by the condition (adaLN-Zero: gates are zero at the start, so the network begins as the identity).
+Chen et al. 2024 (PixArt-α) give two changes that we keep: one modulation network shared by all blocks plus a learned
+offset a block (adaLN-single), and cross-attention to the words, so that "a rocket above a heart" can say which is where.
+
+Shapes: B batch, N image tokens, L word pieces, D width, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ornstein.core.errors import DataError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int64
+
+TEXT_SIZE = 512
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """Sizes of the transformer.
+
+    latent_size: side of the (square) latent in cells; latent_channels: its channels.
+    patch_size: cells along a token's side. width, depth, heads: of the image transformer.
+    text_depth: blocks of the small transformer that reads the word pieces; text_length: the most pieces it reads.
+    """
+
+    latent_size: int = 16
+    latent_channels: int = 4
+    patch_size: int = 2
+    width: int = 256
+    depth: int = 8
+    heads: int = 4
+    text_depth: int = 2
+    text_length: int = 24
+
+
+class TextCondition(NamedTuple):
+    """What the picture shall show, for B pictures; the leaves have the batch first, so that guidance can stack two.
+
+    sentence: float (B, 512), the encoder's unit vector. pieces: float (B, L, 512). mask: bool (B, L), True at real pieces.
+    A text without any piece is the empty condition ∅ (its sentence vector is ignored).
+    """
+
+    sentence: Tensor
+    pieces: Tensor
+    mask: Tensor
+
+    @classmethod
+    def empty(cls, batch: int, length: int, device: torch.device | str = "cpu") -> TextCondition:
+        """∅ for a batch: what the model saw when its condition was dropped in training."""
+        return cls(
+            torch.zeros(batch, TEXT_SIZE, device=device),
+            torch.zeros(batch, length, TEXT_SIZE, device=device),
+            torch.zeros(batch, length, dtype=torch.bool, device=device),
+        )
+
+    def drop(self, dropped: Bool[Tensor, " batch"]) -> TextCondition:
+        """The same with ∅ in place of the rows marked True."""
+        return self._replace(mask=self.mask & ~dropped[:, None])
+
+
+class Attention(nn.Module):
+    """Multi-head attention, written out: at 64 tokens torch's fused CPU kernel is slower (its backward pass above all)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise DataError(f"the width {width} must be divisible by the number of heads {heads}")
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_BND: Tensor, context_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
+        query_BHND = self.query(x_BND).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        key_BHLD, value_BHLD = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.key_value(context_BLD).chunk(2, -1)
+        )
+        scores_BHNL = query_BHND @ key_BHLD.transpose(-1, -2) * (x_BND.shape[-1] // self.heads) ** -0.5
+        if mask_BL is not None:
+            scores_BHNL = scores_BHNL.masked_fill(~mask_BL[:, None, None, :], -1e4)
+        attended_BHND = scores_BHNL.softmax(-1).to(value_BHLD.dtype) @ value_BHLD
+        return self.out(attended_BHND.transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    """D → 4D → D with GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(functional.gelu(self.up(x), approximate="tanh"))
+
+
+class TextBlock(nn.Module):
+    """An ordinary pre-norm transformer block over the word pieces."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.mlp = MLP(width)
+
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        h_BLD = self.norm1(x_BLD)
+        x_BLD = x_BLD + self.attention(h_BLD, h_BLD, mask_BL)
+        return x_BLD + self.mlp(self.norm2(x_BLD))
+
+
+class DiTBlock(nn.Module):
+    """Self-attention, cross-attention to the text, MLP; the first and last modulated by (shift, scale, gate)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.attention = Attention(width, heads)
+        self.cross_attention = Attention(width, heads)
+        self.mlp = MLP(width)
+        self.modulation_offset = nn.Parameter(torch.randn(6, width) / width**0.5)
+        nn.init.zeros_(self.cross_attention.out.weight)
+        nn.init.zeros_(self.cross_attention.out.bias)
+
+    def forward(self, x_BND: Tensor, modulation_B6D: Tensor, text_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation_B6D + self.modulation_offset)[:, :, None].unbind(1)
+        h_BND = self.norm1(x_BND) * (1 + scale1) + shift1
+        x_BND = x_BND + gate1 * self.attention(h_BND, h_BND)
+        x_BND = x_BND + self.cross_attention(x_BND, text_BLD, mask_BL)
+        return x_BND + gate2 * self.mlp(self.norm2(x_BND) * (1 + scale2) + shift2)
+
+
+class DiT(nn.Module):
+    """A denoiser `(x_t, t, TextCondition) -> prediction` over latents (B, C, S, S); t runs 1…T.
+
+    The text statistics standardise the sentence vector per dimension and the piece embeddings overall: raw sentence
+    vectors differ too little from one another to steer a small network (docs/lab-notes.md).
+    """
+
+    sentence_mean: Tensor
+    sentence_std: Tensor
+    piece_std: Tensor
+    positions: Tensor
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, grid = config.width, config.latent_size // config.patch_size
+        token_size = config.latent_channels * config.patch_size**2
+        self.patch_in = nn.Linear(token_size, width)
+        self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
+        self.register_buffer("sentence_mean", torch.zeros(TEXT_SIZE))
+        self.register_buffer("sentence_std", torch.ones(TEXT_SIZE))
+        self.register_buffer("piece_std", torch.ones(()))
+        self.time_in = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
+        self.sentence_in = nn.Sequential(nn.Linear(TEXT_SIZE, width), nn.SiLU(), nn.Linear(width, width))
+        self.null_sentence = nn.Parameter(torch.zeros(width))
+        self.piece_in = nn.Linear(TEXT_SIZE, width)
+        self.piece_positions = nn.Parameter(torch.randn(config.text_length, width) * 0.02)
+        # Always present, so that attention to an empty text is defined.
+        self.start_token = nn.Parameter(torch.randn(width) * 0.02)
+        self.text_blocks = nn.ModuleList(TextBlock(width, config.heads) for _ in range(config.text_depth))
+        self.text_norm = nn.LayerNorm(width)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.blocks = nn.ModuleList(DiTBlock(width, config.heads) for _ in range(config.depth))
+        self.out_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.out_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.patch_out = nn.Linear(width, token_size)
+        for zeroed in (self.patch_out, self.out_modulation[1]):
+            nn.init.zeros_(zeroed.weight)
+            nn.init.zeros_(zeroed.bias)
+        with torch.no_grad():  # gates start at zero whatever the condition (adaLN-Zero)
+            for block in self.blocks:
+                block.modulation_offset[[2, 5]] = 0.0
+            self.modulation[1].weight.view(6, width, width)[[2, 5]] = 0.0
+            self.modulation[1].bias.view(6, width)[[2, 5]] = 0.0
+
+    def forward(
+        self, x_t: Float[Tensor, "batch channels size size"], t: Int64[Tensor, " batch"], condition: TextCondition
+    ) -> Float[Tensor, "batch channels size size"]:
+        """The prediction for x_t, same shape, float32 whatever the precision inside.
+
+        Raises:
+            DataError: the latent or the text does not have the configured size.
+        """
+        self._check(x_t, condition)
+        text_BLD, mask_BL, summary_BD = self._read(condition)
+        signal_BD = self.time_in(time_embedding(t, 256)) + summary_BD
+        modulation_B6D = self.modulation(signal_BD).unflatten(-1, (6, -1))
+        x_BND = self.patch_in(self._to_tokens(x_t)) + self.positions
+        for block in self.blocks:
+            x_BND = block(x_BND, modulation_B6D, text_BLD, mask_BL)
+        shift, scale = self.out_modulation(signal_BD)[:, None].chunk(2, -1)
+        return self._to_latent(self.patch_out(self.out_norm(x_BND) * (1 + scale) + shift)).float()
+
+    def _check(self, x_t: Tensor, condition: TextCondition) -> None:
+        config = self.config
+        expected = (config.latent_channels, config.latent_size, config.latent_size)
+        if tuple(x_t.shape[1:]) != expected:
+            raise DataError(f"this denoiser takes latents (batch, {expected[0]}, {expected[1]}, {expected[2]}), got {tuple(x_t.shape)}")
+        if tuple(condition.pieces.shape) != (len(x_t), config.text_length, TEXT_SIZE):
+            raise DataError(
+                f"this denoiser reads texts as (batch {len(x_t)}, {config.text_length}, {TEXT_SIZE}) piece vectors,"
+                f" got {tuple(condition.pieces.shape)}"
+            )
+
+    def _read(self, condition: TextCondition) -> tuple[Tensor, Tensor, Tensor]:
+        """Text tokens (B, 1 + L, D), their mask (B, 1 + L), and the whole sentence as one vector (B, D)."""
+        batch = len(condition.mask)
+        some_text_B1 = condition.mask.any(1, keepdim=True)
+        sentence_BD = self.sentence_in((condition.sentence - self.sentence_mean) / self.sentence_std)
+        summary_BD = torch.where(some_text_B1, sentence_BD, self.null_sentence.to(sentence_BD.dtype))
+        pieces_BLD = self.piece_in(condition.pieces / self.piece_std) + self.piece_positions
+        start_B1D = self.start_token.expand(batch, 1, -1).to(pieces_BLD.dtype)
+        text_BLD = torch.cat([start_B1D, pieces_BLD], 1)
+        mask_BL = torch.cat([torch.ones_like(some_text_B1), condition.mask], 1)
+        for block in self.text_blocks:
+            text_BLD = block(text_BLD, mask_BL)
+        return self.text_norm(text_BLD), mask_BL, summary_BD
+
+    def _to_tokens(self, x_BCSS: Tensor) -> Tensor:
+        return functional.pixel_unshuffle(x_BCSS, self.config.patch_size).flatten(2).transpose(1, 2)
+
+    def _to_latent(self, x_BND: Tensor) -> Tensor:
+        grid = self.config.latent_size // self.config.patch_size
+        return functional.pixel_shuffle(x_BND.transpose(1, 2).unflatten(-1, (grid, grid)), self.config.patch_size)
+
+
+def time_embedding(t: Int64[Tensor, " batch"], size: int, longest_period: float = 10_000.0) -> Float[Tensor, "batch size"]:
+    """Cosines and sines of the time step at `size`/2 frequencies from 1 down to 1/10,000 (Ho et al. 2020, appendix B)."""
+    half = size // 2
+    frequencies = torch.exp(-math.log(longest_period) * torch.arange(half, device=t.device) / half)
+    angles = t.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def sincos_positions(grid: int, width: int) -> Float[Tensor, "tokens width"]:
+    """Fixed two-dimensional position codes, row by row: half of the width for the row, half for the column."""
+    quarter = width // 4
+    frequencies = torch.exp(-math.log(10_000.0) * torch.arange(quarter) / quarter)
+    angles = torch.arange(grid)[:, None] * frequencies
+    code = torch.cat([angles.sin(), angles.cos()], dim=-1)
+    rows = code[:, None].expand(grid, grid, -1)
+    columns = code[None].expand(grid, grid, -1)
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1)

@@ -1,0 +1,183 @@
+"""Recipe `text-to-image`: a diffusion transformer in the latent space of `autoencoder`. `ornstein train text-to-image`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ornstein.networks.dit import DiT, DiTConfig, TextCondition
+from ornstein.training import Optimization
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor, nn
+
+    from ornstein.core.checkpoint import Checkpoint
+    from ornstein.data.latents import LatentScenes
+    from ornstein.images.text_to_image import TextToImageConfig
+    from ornstein.training import Batch, TrainResult
+
+PREVIEW_PROMPTS = (
+    "a red apple on a yellow background",
+    "a rocket on a black background",
+    "a panda on a pink background",
+    "a pizza on a green background",
+    "two strawberries on a white background",
+    "a guitar on a sky blue background",
+    "a red heart above a key on a grey background",
+    "a house to the left of a evergreen tree on a sky blue background",
+)
+
+
+def _optimization() -> Optimization:
+    return Optimization(
+        steps=2600,
+        batch_size=128,
+        learning_rate=8e-4,
+        warmup_steps=200,
+        weight_decay=0.01,
+        ema_decay=0.998,
+        checkpoint_every=200,
+        preview_every=400,
+    )
+
+
+@dataclass(frozen=True)
+class TextToImageRecipe:
+    """Every hyper-parameter of the shipped text-to-image model.
+
+    autoencoder: name or folder of the first stage. scenes: how many training scenes are encoded once and for all.
+    condition_drop: share of captions replaced by ∅, so that guidance has an unconditional branch (Ho & Salimans 2022).
+    prediction: "v_prediction" (Salimans & Ho 2022) under the cosine schedule: well scaled at every noise level.
+    """
+
+    network: DiTConfig = field(default_factory=DiTConfig)
+    optimization: Optimization = field(default_factory=_optimization)
+    autoencoder: str = "autoencoder"
+    scenes: int = 40_000
+    data_seed: int = 0
+    condition_drop: float = 0.1
+    schedule: str = "cosine"
+    prediction: str = "v_prediction"
+
+
+def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = False) -> TrainResult:
+    """Train and export to `out/model`; a sheet of the same eight prompts lands in `out/previews` as training goes on."""
+    import torch
+
+    from ornstein.diffusion import NoiseSchedule, ddpm_loss
+    from ornstein.hub import find_checkpoint
+    from ornstein.images.text_to_image import TextToImageConfig
+    from ornstein.language import UniversalSentenceEncoder
+    from ornstein.training import initialise, train
+
+    first_stage = find_checkpoint(recipe.autoencoder, expect_kind="autoencoder")
+    schedule = NoiseSchedule.cosine() if recipe.schedule == "cosine" else NoiseSchedule.linear()
+    config = TextToImageConfig(recipe.network, schedule.to_json(), recipe.prediction, first_stage.fingerprint)
+    encoder = UniversalSentenceEncoder()
+    data = _latent_scenes(recipe, out, first_stage, encoder)
+
+    def batch_of(indices: np.ndarray) -> Batch:
+        return _batch(indices, data, encoder, recipe)
+
+    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        condition = TextCondition(batch["sentence"], batch["pieces"], batch["mask"])
+        result = ddpm_loss(model, batch["latents"], condition, schedule, recipe.prediction, rng)
+        return result.loss, {}
+
+    def build() -> DiT:
+        model = DiT(recipe.network)
+        sample = np.unique(np.random.default_rng(0).integers(0, len(data), 4096))
+        sentences = torch.from_numpy(data.sentences[sample].astype(np.float32))
+        model.sentence_mean.copy_(sentences.mean(0))
+        model.sentence_std.copy_(sentences.std(0).clamp_min(1e-4))
+        pieces = data.pieces[sample]
+        model.piece_std.copy_(torch.from_numpy(encoder.piece_vectors(pieces[pieces >= 0])).std())
+        return model
+
+    return train(
+        initialise(build, recipe.optimization.seed),
+        loss_fn,
+        batch_of,
+        recipe.optimization,
+        out,
+        recipe="text-to-image",
+        kind="text-to-image",
+        config=config.to_json(),
+        hyper_parameters=asdict(recipe),
+        preview=_previewer(config, first_stage),
+        resume=resume,
+    )
+
+
+def _latent_scenes(
+    recipe: TextToImageRecipe, out: Path, first_stage: Checkpoint, encoder: Any
+) -> LatentScenes:
+    import torch
+
+    from ornstein.data.latents import build_latent_scenes
+    from ornstein.images.autoencoding import to_tensor
+    from ornstein.images.weights import load_strictly
+    from ornstein.networks.autoencoder import Autoencoder, AutoencoderConfig
+    from ornstein.training import track
+
+    autoencoder = load_strictly(Autoencoder(AutoencoderConfig(**first_stage.config)), first_stage).eval()
+
+    @torch.inference_mode()
+    def encode(pixels: np.ndarray) -> np.ndarray:
+        return autoencoder.encode(to_tensor(pixels)).numpy()
+
+    def encode_text(captions: Any) -> tuple[np.ndarray, np.ndarray]:
+        return encoder.encode(captions), encoder.piece_ids(captions, recipe.network.text_length)
+
+    return build_latent_scenes(
+        out / "cache",
+        count=recipe.scenes,
+        seed=recipe.data_seed,
+        autoencoder_fingerprint=first_stage.fingerprint,
+        encode=encode,
+        encode_text=encode_text,
+        track=lambda chunks, total: track(chunks, total, "encoding scenes"),
+    )
+
+
+def _batch(indices: np.ndarray, data: LatentScenes, encoder: Any, recipe: TextToImageRecipe) -> Batch:
+    import torch
+
+    # Epoch by epoch in a fresh order: sample i is row i mod N of a permutation keyed by its epoch.
+    rows = np.empty(len(indices), dtype=np.int64)
+    for epoch in np.unique(indices // len(data)):
+        chosen = indices // len(data) == epoch
+        order = np.random.default_rng([recipe.data_seed, int(epoch), 4]).permutation(len(data))
+        rows[chosen] = order[indices[chosen] % len(data)]
+    kept = np.array([np.random.default_rng([recipe.data_seed, i, 5]).random() >= recipe.condition_drop for i in indices.tolist()])
+    ids = np.where(kept[:, None], data.pieces[rows], -1).astype(np.int32)
+    return {
+        "latents": torch.from_numpy(data.latents[rows].astype(np.float32)),
+        "sentence": torch.from_numpy(data.sentences[rows].astype(np.float32)),
+        "pieces": torch.from_numpy(encoder.piece_vectors(ids)),
+        "mask": torch.from_numpy(ids >= 0),
+    }
+
+
+def _previewer(config: TextToImageConfig, first_stage: Checkpoint) -> Any:
+    def preview(model: nn.Module, step: int, path: Path) -> None:
+        import copy
+
+        from PIL import Image
+
+        from ornstein.images.text_to_image import TextToImagePipeline
+        from ornstein.images.weights import load_strictly
+        from ornstein.networks.autoencoder import Autoencoder, AutoencoderConfig
+
+        autoencoder = load_strictly(Autoencoder(AutoencoderConfig(**first_stage.config)), first_stage)
+        pipeline = TextToImagePipeline(copy.deepcopy(model), autoencoder, config)  # type: ignore[arg-type]
+        pictures = pipeline(PREVIEW_PROMPTS, num_inference_steps=25)
+        sheet = np.concatenate([np.asarray(picture) for picture in pictures], axis=1)
+        Image.fromarray(sheet).save(path)
+
+    return preview

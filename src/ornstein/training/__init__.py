@@ -1,0 +1,26 @@
+"""One training loop for everything: pictures and robots alike."""
+
+# In reading order: the loop, what it takes, its parts, and what comes out.
+# ruff: noqa: I001, RUF022
+from ornstein.training.loop import Loss, LossFn, TrainResult, train
+from ornstein.training.optimization import Optimization
+from ornstein.training.batches import Batch
+from ornstein.training.learning_rate import learning_rate_at
+from ornstein.training.ema import ExponentialMovingAverage
+from ornstein.training.randomness import initialise
+from ornstein.training.export import export_model
+from ornstein.core.progress import track
+
+__all__ = [
+    "train",
+    "TrainResult",
+    "Optimization",
+    "Batch",
+    "Loss",
+    "LossFn",
+    "learning_rate_at",
+    "ExponentialMovingAverage",
+    "initialise",
+    "export_model",
+    "track",
+]

@@ -1,0 +1,392 @@
+"""The training loop. One step:
+
+    batch  → loss_fn(model, batch, rng) → gradient → clipped → AdamW at lr(step) → moving average
+
+Everything in a step is a function of its number: which samples (`sample_indices`), which noise (`step_seeds`), which
+learning rate (`learning_rate_at`). So a checkpoint needs weights, moments and the number, and an interrupted and resumed
+training ends with the same bits as one that ran through, on the same machine with the same number of processes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.core.errors import TrainingError
+from ornstein.training.batches import Batch, prefetched
+from ornstein.training.ema import ExponentialMovingAverage
+from ornstein.training.export import describe, export_model, machine, source_commit
+from ornstein.training.interruption import EXIT_CODE, StopRequest
+from ornstein.training.learning_rate import learning_rate_at
+from ornstein.training.optimization import Optimization, adamw, uses_bf16
+from ornstein.training.randomness import borrowed_global_generator, step_seeds
+from ornstein.training.report import Reporter
+from ornstein.training.run import RunFolder, require_same_recipe
+from ornstein.training.state import TrainingState
+
+if TYPE_CHECKING:
+    import numpy as np
+    from accelerate import Accelerator
+    from numpy.typing import NDArray
+
+    from ornstein.core.contract import EmbodimentContract
+
+# A scalar, or a scalar and numbers to log beside it.
+Loss = Tensor | tuple[Tensor, Mapping[str, "Tensor | float"]]
+LossFn = Callable[[Any, Batch, torch.Generator], Loss]
+Preview = Callable[[Any, int, Path], None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished training leaves.
+
+    model: the moving average, in evaluation mode. model_path: the exported checkpoint. loss: mean over the last steps that
+    were logged. seconds: spent training, over all sessions of the run.
+    """
+
+    model: nn.Module
+    model_path: Path
+    steps: int
+    loss: float
+    seconds: float
+
+
+def train(
+    model: nn.Module,
+    loss_fn: LossFn,
+    batch_of: Callable[[NDArray[np.int64]], Batch],
+    optimization: Optimization,
+    out: Path,
+    *,
+    recipe: str,
+    kind: str,
+    config: Mapping[str, Any],
+    hyper_parameters: Mapping[str, Any] | None = None,
+    preview: Preview | None = None,
+    contract: EmbodimentContract | None = None,
+    card: str = "",
+    extra_files: Mapping[str, bytes | Mapping[str, Any]] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> TrainResult:
+    """Train `model` in the folder `out`, and export the moving average of its weights to `out/model`.
+
+    Runs on what accelerate finds: one device, or under torchrun or `accelerate launch` several processes (data parallel).
+
+    Args:
+        model: with float32 weights; trained in place.
+        loss_fn: `(model, batch, rng)` → a scalar, the mean over the batch, or that and a dictionary of numbers to log.
+            All its randomness comes from `rng`, on the batch's device.
+        batch_of: sample numbers → that batch, as tensors on the CPU. A pure function; called in another thread.
+        recipe: its name. kind: of the checkpoint. config: JSON from which that kind's class rebuilds the network.
+        hyper_parameters: the whole recipe as JSON, kept with the checkpoints and compared on resuming.
+        preview: `(averaged model, step, path)` draws something to look at; `path` is the .png to write.
+        contract: of a policy. card: markdown about the data, put into the model's card.
+        extra_files: go into the exported model; see `write_checkpoint`.
+        resume: go on from the newest whole checkpoint in `out`. overwrite: delete the run that is there.
+
+    Raises:
+        TrainingError: it cannot start, resume or go on. CheckpointError: a checkpoint cannot be written.
+        SystemExit: 130, after Ctrl-C or SIGTERM: a checkpoint was saved first.
+    """
+    training = _Training(model, loss_fn, optimization, RunFolder(out), _accelerator(optimization), recipe, preview)
+    training.describe_as(kind, config, hyper_parameters, contract, card, extra_files)
+    with training.reporter:
+        try:
+            training.open(resume=resume, overwrite=overwrite)
+            training.run_steps(batch_of)
+            return training.finish()
+        finally:
+            training.run.close()
+
+
+class _Objective(nn.Module):
+    """Model and loss as one module: data parallelism hooks into `forward`, while loss functions call what they like."""
+
+    def __init__(self, model: nn.Module, loss_fn: LossFn, bf16: bool) -> None:
+        super().__init__()
+        self.model, self._loss_fn, self._bf16 = model, loss_fn, bf16
+
+    def forward(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        # Not through accelerate: its precision is one for the whole process, ours one for each training.
+        with torch.autocast(rng.device.type, torch.bfloat16, enabled=self._bf16):
+            result = self._loss_fn(self.model, batch, rng)
+        loss, parts = result if isinstance(result, tuple) else (result, {})
+        if loss.ndim != 0:
+            raise TrainingError(f"the loss function must return a scalar, got a tensor of shape {tuple(loss.shape)}")
+        return loss.float(), {
+            name: torch.as_tensor(value, device=loss.device).detach().float() for name, value in parts.items()
+        }
+
+
+class _Training:
+    """The state of one call of `train`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: LossFn,
+        optimization: Optimization,
+        run: RunFolder,
+        accelerator: Accelerator,
+        recipe: str,
+        preview: Preview | None,
+    ) -> None:
+        self.optimization, self.run, self.accelerator, self.recipe, self.preview = (
+            optimization,
+            run,
+            accelerator,
+            recipe,
+            preview,
+        )
+        self.device = accelerator.device
+        self.main = accelerator.is_main_process
+        self.reporter = Reporter(recipe, optimization.steps, optimization.batch_size, enabled=self.main)
+        _require_float32(model)
+        layout = torch.channels_last if optimization.channels_last else torch.preserve_format
+        self.model = model.to(self.device, memory_format=layout).train()
+        self.bf16 = uses_bf16(optimization, self.device)
+        optimizer = adamw(model, optimization, self.device)
+        self.objective, self.optimizer = accelerator.prepare(_Objective(model, loss_fn, self.bf16), optimizer)
+        # After `prepare`, which gives every process the first one's weights.
+        self.ema = ExponentialMovingAverage(model, optimization.ema_decay)
+        self.state = TrainingState(model, self.ema, optimizer)
+        if optimization.compile:
+            model.compile()
+        self._machine, self._commit = machine(), source_commit()
+
+    def describe_as(
+        self,
+        kind: str,
+        config: Mapping[str, Any],
+        hyper_parameters: Mapping[str, Any] | None,
+        contract: EmbodimentContract | None,
+        card: str,
+        extra_files: Mapping[str, bytes | Mapping[str, Any]] | None,
+    ) -> None:
+        """What goes into the checkpoints beside weights. Checked now: the first one may be an hour away."""
+        hyper_parameters = hyper_parameters or {"config": config, "optimization": asdict(self.optimization)}
+        try:
+            json.dumps(config, allow_nan=False)
+            self.hyper_parameters = json.loads(json.dumps(hyper_parameters, default=str, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise TrainingError(
+                f"the configuration of recipe {self.recipe!r} cannot be written as JSON: {error}"
+            ) from error
+        self.kind, self.config, self.contract, self.card, self.extra_files = kind, config, contract, card, extra_files
+
+    def open(self, *, resume: bool, overwrite: bool) -> None:
+        """Take the folder and, to resume, the newest checkpoint that is whole."""
+        if self.main:
+            self.run.open(resume=resume, overwrite=overwrite)
+        self.accelerator.wait_for_everyone()
+        if not resume:
+            return
+        checkpoint = self.run.newest_valid(self.reporter.warn)
+        if checkpoint.kind != self.kind:
+            raise TrainingError(
+                f"cannot resume {checkpoint.path}: it is of kind {checkpoint.kind!r}, not {self.kind!r}"
+            )
+        require_same_recipe(self.hyper_parameters, checkpoint.provenance["hyper_parameters"], checkpoint.path)
+        if self.contract is not None and checkpoint.contract is not None:
+            checkpoint.contract.require_match(self.contract, str(checkpoint.path), "the training data")
+        self.state.restore(checkpoint)
+        if self.main:
+            self.run.rewind_log(self.state.step)
+        self.reporter.say(f"resuming at step {self.state.step} of {self.optimization.steps}")
+
+    def run_steps(self, batch_of: Callable[[NDArray[np.int64]], Batch]) -> None:
+        """All remaining steps, with what is due between them."""
+        settings, accelerator = self.optimization, self.accelerator
+        steps = range(self.state.step, settings.steps)
+        batches = prefetched(
+            batch_of,
+            steps,
+            settings.batch_size,
+            device=self.device,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            channels_last=settings.channels_last,
+        )
+        window = _Window(settings.batch_size)
+        rng = torch.Generator(self.device)
+        self.reporter.start(self.state.step)
+        with StopRequest() as stop:
+            try:
+                for step, batch in zip(steps, batches, strict=True):
+                    loss, norm, parts = self._update(step, batch, rng)
+                    self.reporter.step(step + 1, loss, learning_rate_at(step, settings))
+                    window.add(loss, norm, parts)
+                    self._between_steps(window, stop)
+            finally:
+                batches.close()
+
+    def _update(self, step: int, batch: Batch, rng: torch.Generator) -> tuple[float, float, dict[str, Tensor]]:
+        """One step; (loss, gradient norm, parts to log). Nothing is changed where loss or gradient is not finite."""
+        accelerator, started = self.accelerator, time.perf_counter()
+        noise_seed, dropout_seed = step_seeds(self.optimization.seed, step, accelerator.process_index)
+        rng.manual_seed(noise_seed)
+        with borrowed_global_generator(dropout_seed, self.device):
+            loss, parts = self.objective(batch, rng)
+            accelerator.backward(loss)
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), self.optimization.max_grad_norm)
+        mean_loss = accelerator.reduce(loss.detach(), "mean") if accelerator.num_processes > 1 else loss.detach()
+        self._require_finite(step, float(mean_loss), float(norm))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, self.optimization)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(self.model, step)
+        self.state.step = step + 1
+        self.state.seconds += time.perf_counter() - started
+        return float(mean_loss), float(norm), parts
+
+    def _require_finite(self, step: int, loss: float, norm: float) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        newest = self.run.newest()
+        kept = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint yet"
+        raise TrainingError(
+            f"training diverged at step {step + 1}: loss {loss:.4g}, gradient norm {norm:.4g}, "
+            f"learning rate {learning_rate_at(step, self.optimization):.3g}; {kept}; "
+            "check the data for values that are not finite, or start anew with a lower learning_rate, "
+            "more warmup_steps or precision fp32"
+        )
+
+    def _between_steps(self, window: _Window, stop: StopRequest) -> None:
+        """Log, checkpoint, preview, stop: whatever is due now."""
+        settings, done = self.optimization, self.state.step
+        last = done == settings.steps
+        at_boundary = done % settings.log_every == 0 or last
+        stopping = self._agreed(stop.made, at_boundary)
+        if at_boundary:
+            row = window.close(self.accelerator)
+            self.state.loss = row["loss"]
+            if self.main:
+                self.run.log({"step": done, "learning_rate": learning_rate_at(done - 1, settings), **row})
+        if (done % settings.checkpoint_every == 0 or last or stopping) and self.main:
+            self._save()
+        if self.preview is not None and self.main and (done % settings.preview_every == 0 or last):
+            with torch.no_grad():
+                self.preview(self.ema.model, done, self.run.preview_at(done))
+        if stopping and not last:
+            self.accelerator.wait_for_everyone()
+            self.reporter.say(f"stopped at step {done} of {settings.steps}; go on with the same command and --resume")
+            raise SystemExit(EXIT_CODE)
+
+    def _agreed(self, wanted: bool, at_boundary: bool) -> bool:
+        """Whether to stop now. Several processes must stop at the same step, so they only ask each other now and then."""
+        if self.accelerator.num_processes == 1:
+            return wanted
+        if not at_boundary:
+            return False
+        votes = self.accelerator.reduce(torch.tensor(float(wanted), device=self.device), "sum")
+        return float(votes) > 0
+
+    def _save(self) -> None:
+        self.state.save(
+            self.run.checkpoint_at(self.state.step),
+            kind=self.kind,
+            config=self.config,
+            provenance=self._provenance(),
+            card=describe(self._provenance(), self.kind, self.card),
+            contract=self.contract,
+        )
+        self.run.prune(self.optimization.keep_checkpoints)
+
+    def finish(self) -> TrainResult:
+        """Export the moving average."""
+        if self.main:
+            provenance = self._provenance()
+            export_model(
+                self.run.model,
+                self.ema.model,
+                kind=self.kind,
+                config=self.config,
+                provenance=provenance,
+                card=describe(provenance, self.kind, self.card),
+                contract=self.contract,
+                extra_files=self.extra_files,
+            )
+        self.accelerator.wait_for_everyone()
+        return TrainResult(self.ema.model, self.run.model, self.state.step, self.state.loss, self.state.seconds)
+
+    def _provenance(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipe,
+            "seed": self.optimization.seed,
+            "steps": self.state.step,
+            "samples": self.state.step * self.optimization.batch_size,
+            "loss": self.state.loss if math.isfinite(self.state.loss) else None,
+            "seconds": round(self.state.seconds, 1),
+            "commit": self._commit,
+            "machine": self._machine,
+            "processes": self.accelerator.num_processes,
+            "precision": "bf16" if self.bf16 else "fp32",
+            "hyper_parameters": self.hyper_parameters,
+        }
+
+
+class _Window:
+    """Means over the steps since the last line of the log."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._clear()
+
+    def _clear(self) -> None:
+        self._count, self._loss, self._norm, self._started = 0, 0.0, 0.0, time.perf_counter()
+        self._parts: dict[str, Tensor] = {}
+
+    def add(self, loss: float, norm: float, parts: Mapping[str, Tensor]) -> None:
+        self._count, self._loss, self._norm = self._count + 1, self._loss + loss, self._norm + norm
+        for name, value in parts.items():
+            self._parts[name] = self._parts[name] + value if name in self._parts else value
+
+    def close(self, accelerator: Accelerator) -> dict[str, float]:
+        """The means, over all processes; starts a new window."""
+        n, seconds = self._count, time.perf_counter() - self._started
+        parts = accelerator.reduce(self._parts, "mean") if accelerator.num_processes > 1 else self._parts
+        row = {
+            "loss": self._loss / n,
+            "gradient_norm": self._norm / n,
+            "samples_per_second": n * self._batch_size / seconds,
+            **{name: float(value) / n for name, value in parts.items()},
+        }
+        self._clear()
+        return row
+
+
+def _accelerator(optimization: Optimization) -> Accelerator:
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedType
+
+    accelerator = Accelerator(mixed_precision="no")
+    supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+    if accelerator.distributed_type not in supported:
+        raise TrainingError(
+            f"training runs on one device or data parallel, not under {accelerator.distributed_type.value}"
+        )
+    if optimization.batch_size % accelerator.num_processes:
+        raise TrainingError(
+            f"a batch of {optimization.batch_size} cannot be shared by {accelerator.num_processes} processes: "
+            "make batch_size a multiple"
+        )
+    return accelerator
+
+
+def _require_float32(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != torch.float32:
+            raise TrainingError(
+                f"weights are trained in float32, but {name} is {parameter.dtype}: call model.float() first"
+            )

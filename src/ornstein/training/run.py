@@ -1,0 +1,177 @@
+"""A training run's folder: checkpoints that can be resumed, a log, previews, the finished model.
+
+checkpoints/step-0001000/    raw float32 weights; training_state/ holds the moving average, AdamW's moments, the step
+log.jsonl                    one JSON object a line
+previews/step-0001000.png    whatever the recipe draws
+model/                       the finished model
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ornstein.core.checkpoint import Checkpoint, read_checkpoint
+from ornstein.core.errors import CheckpointError, TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_STEP = "step-"
+_SHOWN_DIFFERENCES = 8
+# How often something is written changes nothing in the weights.
+_FREE_TO_CHANGE = {
+    f"optimization.{name}" for name in ("log_every", "checkpoint_every", "preview_every", "keep_checkpoints")
+}
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = Path(out)
+        self.checkpoints = self.out / "checkpoints"
+        self.model = self.out / "model"
+        self._log = self.out / "log.jsonl"
+        self._lock: int | None = None
+
+    def open(self, *, resume: bool, overwrite: bool) -> None:
+        """Create or take over the folder, for one process at a time.
+
+        Raises:
+            TrainingError: it cannot be written, another training uses it, it holds a run and neither `resume` nor
+                `overwrite` was asked for, or there is nothing to resume.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.previews.mkdir(exist_ok=True)
+            self._lock = os.open(self.out / ".lock", os.O_CREAT | os.O_RDWR)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise TrainingError(f"cannot train into {self.out}: {reason}; choose another output folder") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it however this process ends
+        except OSError as error:
+            self.close()
+            raise TrainingError(f"cannot train into {self.out}: another training is running in it") from error
+        occupied = bool(self._steps()) or self._log.exists() or self.model.exists()
+        if resume and not self._steps():
+            raise TrainingError(f"cannot resume in {self.out}: it holds no checkpoint; start it without --resume")
+        if occupied and not resume:
+            if not overwrite:
+                raise TrainingError(
+                    f"{self.out} already holds a training run: go on with --resume, or choose another output folder"
+                )
+            for folder in (self.checkpoints, self.previews, self.model):
+                shutil.rmtree(folder, ignore_errors=True)
+            self._log.unlink(missing_ok=True)
+            self.checkpoints.mkdir()
+            self.previews.mkdir()
+        for stale in self.checkpoints.glob(".*"):  # what a killed process was writing or deleting
+            shutil.rmtree(stale, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let another training use the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def previews(self) -> Path:
+        return self.out / "previews"
+
+    def checkpoint_at(self, step: int) -> Path:
+        return self.checkpoints / f"{_STEP}{step:07d}"
+
+    def preview_at(self, step: int) -> Path:
+        return self.previews / f"{_STEP}{step:07d}.png"
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint, unchecked."""
+        steps = self._steps()
+        return self.checkpoint_at(steps[-1]) if steps else None
+
+    def newest_valid(self, warn: Callable[[str], None]) -> Checkpoint:
+        """The newest checkpoint that is whole; `warn` hears of each damaged one that was passed over.
+
+        Raises:
+            TrainingError: none is whole.
+        """
+        for step in reversed(self._steps()):
+            try:
+                return read_checkpoint(self.checkpoint_at(step))
+            except CheckpointError as error:
+                warn(f"passing over a damaged checkpoint: {error}")
+        raise TrainingError(
+            f"cannot resume in {self.out}: none of its checkpoints is whole; start it again in another folder"
+        )
+
+    def prune(self, keep: int) -> None:
+        """Delete all but the newest `keep` checkpoints."""
+        for step in self._steps()[:-keep]:
+            # Renamed first: one that is half deleted when the process dies must not look like a checkpoint.
+            doomed = self.checkpoints / f".{_STEP}{step:07d}.old-{os.getpid()}"
+            os.rename(self.checkpoint_at(step), doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append a line to the log; a number that is not finite becomes null, as JSON has no word for it."""
+        clean = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
+        }
+        try:
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(clean) + "\n")
+        except OSError as error:
+            raise TrainingError(f"cannot write {self._log}: {(error.strerror or str(error)).lower()}") from error
+
+    def rewind_log(self, step: int) -> None:
+        """Drop the lines after `step`: the resumed run writes them again."""
+        if not self._log.exists():
+            return
+        kept = []
+        for line in self._log.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue  # the last line of a killed process may be cut short
+        temporary = self._log.with_suffix(".tmp")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(self._log)
+
+    def _steps(self) -> list[int]:
+        names = (folder.name for folder in self.checkpoints.glob(f"{_STEP}*"))
+        return sorted(int(name.removeprefix(_STEP)) for name in names if name.removeprefix(_STEP).isdigit())
+
+
+def require_same_recipe(now: Mapping[str, Any], then: Mapping[str, Any], path: Path) -> None:
+    """Refuse to resume under other hyper-parameters: the result would be neither training.
+
+    Raises:
+        TrainingError: lists the fields that differ.
+    """
+    mine, theirs = _flat(now), _flat(then)
+    absent = "absent"
+    different = [
+        f"{key} is {mine.get(key, absent)!r}, was {theirs.get(key, absent)!r}"
+        for key in sorted({*mine, *theirs} - _FREE_TO_CHANGE)
+        if mine.get(key, absent) != theirs.get(key, absent)
+    ]
+    if different:
+        more = f"; and {len(different) - _SHOWN_DIFFERENCES} more" if len(different) > _SHOWN_DIFFERENCES else ""
+        raise TrainingError(
+            f"cannot resume {path} with another recipe: {'; '.join(different[:_SHOWN_DIFFERENCES])}{more}; "
+            "give the values that it was started with, or start anew in another folder"
+        )
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(data, dict) or not data:
+        return {prefix.removesuffix("."): data}
+    return {key: value for name, part in data.items() for key, value in _flat(part, f"{prefix}{name}.").items()}

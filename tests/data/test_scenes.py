@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ornstein.assets import openmoji
+from ornstein.data import scenes
+
+
+def test_a_scene_is_a_function_of_seed_split_and_index() -> None:
+    assert scenes.sample_scene(7) == scenes.sample_scene(7)
+    assert scenes.sample_scene(7) != scenes.sample_scene(8)
+    assert scenes.sample_scene(7) != scenes.sample_scene(7, seed=1)
+    picture = scenes.render(scenes.sample_scene(7))
+    assert np.array_equal(picture, scenes.render(scenes.sample_scene(7)))
+    assert picture.shape == (128, 128, 3)
+    assert picture.dtype == np.uint8
+
+
+def _combination(scene: scenes.Scene) -> tuple[object, ...]:
+    names = [item.name for item in scene.objects]
+    if scene.kind == "single":
+        return ("single", names[0], scene.background)
+    if scene.kind == "count":
+        return ("count", names[0], len(names))
+    return ("pair", names[0], scene.relation, names[1])
+
+
+def test_training_never_shows_a_held_out_combination_and_the_held_out_split_shows_only_those() -> None:
+    train = [_combination(scenes.sample_scene(i)) for i in range(2000)]
+    held = [_combination(scenes.sample_scene(i, split="held-out")) for i in range(500)]
+    assert not any(scenes.is_held_out(*c) for c in train)
+    assert all(scenes.is_held_out(*c) for c in held)
+    assert not set(train) & set(held)
+
+
+def test_a_tenth_of_the_combinations_is_held_out() -> None:
+    held = [scenes.is_held_out("single", name, color) for name in openmoji.names() for color in scenes.BACKGROUNDS]
+    assert 0.08 < np.mean(held) < 0.12
+
+
+def test_kinds_come_in_their_shares() -> None:
+    kinds = Counter(scenes.sample_scene(i).kind for i in range(3000))
+    for kind, share in scenes.KIND_SHARES.items():
+        assert abs(kinds[kind] / 3000 - share) < 4 * np.sqrt(share * (1 - share) / 3000)
+
+
+@pytest.mark.parametrize("split", ["train", "held-out"])
+def test_captions_say_what_is_there(split: scenes.Split) -> None:
+    words = {2: "two", 3: "three", 4: "four"}
+    for i in range(600):
+        scene = scenes.sample_scene(i, seed=5, split=split)
+        names = [item.name for item in scene.objects]
+        caption = scene.caption
+        assert names[0].split()[0][:4] in caption
+        if scene.kind == "count":
+            assert f"{words[len(names)]} " in caption
+            assert scenes.plural(names[0]) in caption
+        elif scene.kind == "pair":
+            first, second = caption.index(names[0]), caption.rindex(names[1])
+            assert first < caption.index(scenes.RELATIONS[scene.relation], first) < second
+        if re.search(r"background|on \w+( \w+)?$", caption) and scene.background in caption:
+            assert not any(
+                f"{color} background" in caption and color != scene.background and not scene.background.endswith(color)
+                for color in scenes.BACKGROUNDS
+            )
+        assert " a a" not in caption
+        assert "  " not in caption
+
+
+def test_relations_hold_in_the_picture() -> None:
+    for i in range(400):
+        scene = scenes.sample_scene(i, kind="pair")
+        first, second = scene.objects
+        holds = {
+            "above": first.y < second.y,
+            "below": first.y > second.y,
+            "left": first.x < second.x,
+            "right": first.x > second.x,
+        }
+        assert holds[scene.relation]
+
+
+def test_objects_of_one_scene_do_not_overlap_and_lie_inside() -> None:
+    for i in range(600):
+        scene = scenes.sample_scene(i)
+        for k, a in enumerate(scene.objects):
+            assert min(a.x, a.y, 128 - a.x, 128 - a.y) > a.size / 2 - 4
+            for b in scene.objects[k + 1 :]:
+                assert max(abs(a.x - b.x), abs(a.y - b.y)) > (a.size + b.size) / 2 - 5
+
+
+def test_background_is_what_the_scene_says() -> None:
+    for i in range(100):
+        scene = scenes.sample_scene(i, kind="single")
+        corner_colors = scenes.render(scene)[[0, 0, -1, -1], [0, -1, 0, -1]]
+        assert (corner_colors == scene.background_rgb).all(1).sum() >= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("red apple", "red apples"), ("strawberry", "strawberries"), ("fox", "foxes"), ("maple leaf", "maple leaves"), ("eyes", "eyes"), ("bus", "buses")],
+)
+def test_plurals(name: str, expected: str) -> None:
+    assert scenes.plural(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("orange", "an orange"), ("unicorn", "a unicorn"), ("robot", "a robot"), ("scissors", "scissors")]
+)
+def test_articles(name: str, expected: str) -> None:
+    assert scenes.indefinite(name) == expected

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ornstein.core.errors import DataError
+from ornstein.networks.dit import DiT, DiTConfig, TextCondition, sincos_positions
+
+CONFIG = DiTConfig(latent_size=8, width=32, depth=2, heads=2, text_depth=1, text_length=6)
+
+
+@pytest.fixture
+def network() -> DiT:
+    """With the zero-initialised layers shaken, so that everything has an effect."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = DiT(CONFIG).eval()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return network
+
+
+def _inputs(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor, TextCondition]:
+    g = torch.Generator().manual_seed(1)
+    mask = torch.arange(6)[None] < torch.tensor([2, 6, 4][:batch])[:, None]
+    condition = TextCondition(torch.randn(batch, 512, generator=g), torch.randn(batch, 6, 512, generator=g), mask)
+    return torch.randn(batch, 4, 8, 8, generator=g), torch.tensor([1, 500, 1000][:batch]), condition
+
+
+def test_output_is_zero_and_blocks_are_the_identity_at_the_start() -> None:
+    fresh = DiT(CONFIG)
+    x, t, condition = _inputs()
+    assert torch.equal(fresh(x, t, condition), torch.zeros_like(x))
+    text, mask, summary = fresh._read(condition)
+    modulation = fresh.modulation(fresh.time_in(torch.randn(3, 256)) + summary).unflatten(-1, (6, -1))
+    tokens = torch.randn(3, 16, 32)
+    torch.testing.assert_close(fresh.blocks[0](tokens, modulation, text, mask), tokens)
+
+
+def test_padding_pieces_do_not_matter(network: DiT) -> None:
+    x, t, condition = _inputs()
+    garbage = condition._replace(pieces=torch.where(condition.mask[..., None], condition.pieces, 99.0))
+    torch.testing.assert_close(network(x, t, condition), network(x, t, garbage))
+
+
+def test_the_empty_condition_ignores_the_sentence(network: DiT) -> None:
+    x, t, condition = _inputs()
+    dropped = condition.drop(torch.tensor([True, True, True]))
+    torch.testing.assert_close(network(x, t, dropped), network(x, t, TextCondition.empty(3, 6)))
+    partly = network(x, t, condition.drop(torch.tensor([False, True, False])))
+    torch.testing.assert_close(partly[[0, 2]], network(x, t, condition)[[0, 2]])
+
+
+def test_word_order_sentence_and_time_all_matter(network: DiT) -> None:
+    x, t, condition = _inputs()
+    base = network(x, t, condition)
+    swapped = condition.pieces.clone()
+    swapped[:, [0, 1]] = swapped[:, [1, 0]]
+    for other in (
+        network(x, t, condition._replace(pieces=swapped)),
+        network(x, t, condition._replace(sentence=condition.sentence.flip(1))),
+        network(x, t.flip(0), condition)[[0, 2]],
+    ):
+        assert (other - base[: len(other)]).abs().max() > 1e-3
+
+
+def test_rows_of_a_batch_do_not_touch(network: DiT) -> None:
+    x, t, condition = _inputs()
+    alone = network(x[1:2], t[1:2], TextCondition(*(leaf[1:2] for leaf in condition)))
+    torch.testing.assert_close(network(x, t, condition)[1:2], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_patches_go_back_where_they_came_from(network: DiT) -> None:
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(network._to_latent(network._to_tokens(x)), x)
+    # Token k of a row-by-row grid is the 2×2 patch at (k // 4, k % 4).
+    marked = torch.zeros(1, 4, 8, 8)
+    marked[0, :, 2:4, 6:8] = 1.0
+    assert network._to_tokens(marked)[0].sum(1).nonzero().flatten().tolist() == [1 * 4 + 3]
+
+
+def test_positions_are_distinct() -> None:
+    codes = sincos_positions(8, 64)
+    assert codes.shape == (64, 64)
+    distances = torch.cdist(codes, codes) + torch.eye(64) * 10
+    assert distances.min() > 0.1
+
+
+def test_wrong_sizes_are_refused(network: DiT) -> None:
+    x, t, condition = _inputs()
+    with pytest.raises(DataError, match="takes latents"):
+        network(torch.zeros(3, 4, 16, 16), t, condition)
+    with pytest.raises(DataError, match="reads texts as"):
+        network(x, t, condition._replace(pieces=torch.zeros(3, 7, 512)))
