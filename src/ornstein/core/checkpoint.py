@@ -97,36 +97,30 @@ def write_checkpoint(
         extra_files: relative path → bytes, or tensors to be written as safetensors.
 
     Raises:
-        CheckpointError: it cannot be written (full disk, no permission, not JSON, …). What was there before stays whole and
-            nothing half-written is left.
+        CheckpointError: it cannot be written (full disk, no permission, not JSON, …). What was there before stays whole
+            and nothing half-written is left.
     """
     folder = Path(folder)
     files: dict[str, bytes | Mapping[str, Any]] = {WEIGHTS: tensors}
     if contract is not None:
         files[_CONTRACT] = _json(contract.to_json(), "the contract")
     for name, content in (extra_files or {}).items():
-        if name in (_CONFIG, _CARD, *files) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        parts = PurePosixPath(name).parts
+        if name in (_CONFIG, _CARD, *files) or not parts or parts[0] == "/" or ".." in parts:
             raise CheckpointError(f"a checkpoint cannot take an extra file named {name!r}")
         files[name] = content
-    config_json = {"format": FORMAT, "version": VERSION, "kind": kind, "config": config, "provenance": provenance}
-    _json(config_json, f"the configuration of {folder}")
+    about = {"format": FORMAT, "version": VERSION, "kind": kind, "config": config, "provenance": provenance}
+    about = json.loads(_json(about, f"the configuration of {folder}"))
     temporary = folder.parent / f".{folder.name}.tmp-{os.getpid()}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        for name, content in files.items():
-            _write(temporary / name, content)
-        written = {name: (temporary / name).stat().st_size for name in files}
-        config_json |= {"bytes": written, "sha256": {name: _sha256(temporary / name) for name in files}}
-        config_json["checksum"] = _checksum(config_json)
-        _write(temporary / _CARD, card.encode())
-        _write(temporary / _CONFIG, _json(config_json, "config.json"))
-        for directory in sorted({(temporary / name).parent for name in files} | {temporary}):
-            _sync(directory)
+        _fill(temporary, files, about, card)
         _put_in_place(temporary, folder)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        blocked = folder.parent.exists() and not folder.parent.is_dir()
+        reason = f"{folder.parent} is not a folder" if blocked else (error.strerror or str(error)).lower()
         raise CheckpointError(
             f"cannot write the checkpoint {folder}: {reason}; what was there before is unchanged"
         ) from error
@@ -175,7 +169,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} does not describe an {FORMAT}: was it written by another program?")
     if data.get("version") != VERSION:
         raise CheckpointError(
-            f"{folder} has version {data.get('version')!r} of the checkpoint format, this ornstein reads {VERSION}: update ornstein"
+            f"{folder} has version {data.get('version')!r} of the checkpoint format, this ornstein reads {VERSION}: "
+            "update ornstein"
         )
     if set(data) != _KEYS or data["checksum"] != _checksum(data) or WEIGHTS not in data["sha256"]:
         raise CheckpointError(f"{path} is damaged (its checksum does not match): {_AGAIN}")
@@ -200,8 +195,21 @@ def _read_contract(folder: Path) -> EmbodimentContract:
         raise CheckpointError(f"the contract of {folder} does not read: {error}") from error
 
 
+def _fill(folder: Path, files: Mapping[str, bytes | Mapping[str, Any]], about: dict[str, Any], card: str) -> None:
+    """Write everything to disk for good, config.json last."""
+    for name, content in files.items():
+        _write(folder / name, content)
+    about["bytes"] = {name: (folder / name).stat().st_size for name in files}
+    about["sha256"] = {name: _sha256(folder / name) for name in files}
+    about["checksum"] = _checksum(about)
+    _write(folder / _CARD, card.encode())
+    _write(folder / _CONFIG, _json(about, _CONFIG))
+    for directory in sorted({(folder / name).parent for name in files} | {folder}):
+        _sync(directory)
+
+
 def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename into place. Directories cannot be replaced in one call, so an older one steps aside first and comes back on error."""
+    """Rename into place. A folder cannot be replaced in one call: an older one steps aside, and comes back on error."""
     aside = folder.parent / f".{folder.name}.old-{os.getpid()}"
     if folder.exists():
         shutil.rmtree(aside, ignore_errors=True)

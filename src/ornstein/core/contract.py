@@ -1,8 +1,8 @@
 """The embodiment contract: what a policy, a dataset and an environment each say about the body they are made for.
 
 It is compared whenever two of them meet (training, evaluation, serving). Most silent failures of robot policies are a
-swapped camera, another frame, another gripper sign or another control rate: each is a field here, and a difference is an
-error that names it.
+swapped camera, another frame, another gripper sign or another control rate: each is a field here, and a difference is
+an error that names it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Mistakes that a user can mend.
 
-Everything raised on purpose derives from `OrnsteinError`: its text is one clear sentence (what was tried, what came, what
-was expected, what to do), which the command line prints as `error: …` without a traceback and with exit code 2.
+Everything raised on purpose derives from `OrnsteinError`: its text is one clear sentence (what was tried, what came,
+what was expected, what to do), which the command line prints as `error: …` without a traceback and with exit code 2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Progress over an iteration: a bar in a terminal, a plain line every ten seconds elsewhere, nothing for what is short."""
+"""Progress over an iteration: a bar in a terminal, a plain line every ten seconds elsewhere."""
 
 from __future__ import annotations
 

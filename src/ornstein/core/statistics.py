@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _TABLES = ("mean", "std", "minimum", "maximum")
-# A constant column's σ comes out as rounding error, not as 0: below this share of its largest value it counts as constant.
+# A constant column's σ comes out as rounding error, not as 0: below this share of its largest value it is constant.
 _CONSTANT = 1e-7
 
 
@@ -105,7 +105,7 @@ class NormalizationStatistics:
         )
 
     def normalize(self, feature: str, values: ArrayLike) -> NDArray[Any]:
-        """z = (x − μ) / σ over the last axis; computed in float64, returned in the dtype that came (float32 for integers)."""
+        """z = (x − μ) / σ over the last axis, computed in float64, in the dtype that came (float32 for integers)."""
         array, mean, scale = self._aligned(feature, values)
         return np.asarray((array - mean) / scale, _float_type(array))
 

@@ -85,7 +85,8 @@ def _encode_all(
         parts["latents"].append(encode(np.stack([render(scene) for scene in scenes])).astype(np.float16))
         parts["sentences"].append(sentences.astype(np.float16))
         parts["pieces"].append(pieces)
-    return {name: np.concatenate(chunks) for name, chunks in parts.items()}
+    # safetensors writes the memory as it lies: another than C order would be read back scrambled.
+    return {name: np.ascontiguousarray(np.concatenate(chunks)) for name, chunks in parts.items()}
 
 
 def _write(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:

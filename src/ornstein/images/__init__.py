@@ -2,6 +2,19 @@
 
 from ornstein.images.autoencoding import autoencoder_loss, psnr, to_pixels, to_tensor
 from ornstein.images.judge import EmojiJudge, Verdict
+from ornstein.images.text_to_image import SamplerName, TextToImageConfig, TextToImagePipeline, fast_precision
 from ornstein.images.weights import load_strictly
 
-__all__ = ["EmojiJudge", "Verdict", "autoencoder_loss", "load_strictly", "psnr", "to_pixels", "to_tensor"]
+__all__ = [
+    "EmojiJudge",
+    "SamplerName",
+    "TextToImageConfig",
+    "TextToImagePipeline",
+    "Verdict",
+    "autoencoder_loss",
+    "fast_precision",
+    "load_strictly",
+    "psnr",
+    "to_pixels",
+    "to_tensor",
+]

@@ -2,7 +2,8 @@
 
 # In reading order: the loop, what it takes, its parts, and what comes out.
 # ruff: noqa: I001, RUF022
-from ornstein.training.loop import Loss, LossFn, TrainResult, train
+from ornstein.training.loop import TrainResult, train
+from ornstein.training.objective import Loss, LossFn
 from ornstein.training.optimization import Optimization
 from ornstein.training.batches import Batch
 from ornstein.training.learning_rate import learning_rate_at

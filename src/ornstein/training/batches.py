@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -21,7 +21,7 @@ _DEPTH = 2
 
 
 def sample_indices(step: int, batch_size: int, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
-    """Which samples of the endless stream process `rank` of `world` sees in a step: a part of step·B … (step + 1)·B − 1.
+    """Which samples of the endless stream process `rank` of `world` sees: its part of step·B … (step + 1)·B − 1.
 
     Together the processes see the same samples whatever their number, and a resumed run goes on where it stopped.
     """
@@ -39,8 +39,10 @@ def prefetched(
     rank: int = 0,
     world: int = 1,
     channels_last: bool = False,
-) -> Iterator[Batch]:
-    """The batches of `steps` on the device; two are in preparation while one is used. An error in `batch_of` is raised here.
+) -> Generator[Batch, None, None]:
+    """The batches of `steps` on the device; two wait or are in preparation while one is used.
+
+    An error in `batch_of` is raised here, at its step.
 
     The thread ends when the iterator is exhausted or closed.
     """

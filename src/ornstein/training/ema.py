@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class ExponentialMovingAverage:
-    """A frozen copy of a model, in evaluation mode, whose parameters trail the model's. Buffers are copied, not averaged."""
+    """A frozen copy of a model, in evaluation mode, whose parameters trail the model's; buffers are copied."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
-        self._averages = list(self.model.parameters())
+        self._averages: list[Tensor] = [*self.model.parameters()]
         self._buffers = list(self.model.buffers())
 
     def decay_at(self, update: int) -> float:
@@ -33,6 +33,7 @@ class ExponentialMovingAverage:
     def update(self, model: nn.Module, update: int) -> None:
         """Fold in the model's parameters as they are after update number `update`, counted from 0."""
         # One fused call for all tensors: a Python loop over them costs more than the arithmetic.
-        torch._foreach_lerp_(self._averages, list(model.parameters()), 1 - self.decay_at(update))
+        current: list[Tensor] = [*model.parameters()]
+        torch._foreach_lerp_(self._averages, current, 1 - self.decay_at(update))
         for mine, theirs in zip(self._buffers, model.buffers(), strict=True):
             mine.copy_(theirs)

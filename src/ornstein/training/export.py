@@ -33,7 +33,7 @@ def export_model(
 ) -> Checkpoint:
     """Write `model` to be loaded by name or folder; an existing export is replaced at once or not at all.
 
-    Matrices are stored as float16. Vectors stay float32: they are few, and a standard deviation among them could vanish.
+    Matrices are stored as float16. Vectors stay float32: they are few, and a standard deviation in one could vanish.
 
     Raises:
         TrainingError: a weight is not finite or does not fit float16.
@@ -60,20 +60,32 @@ def export_model(
 
 def describe(provenance: Mapping[str, Any], kind: str, text: str) -> str:
     """A card in markdown: what the model is, and the provenance as a table."""
-    title = f"# {provenance['recipe']}\n\nA checkpoint of kind `{kind}`, trained by `ornstein train {provenance['recipe']}`.\n"
-    rows = [f"| {key} | {value} |" for key, value in provenance.items() if key != "hyper_parameters"]
+    recipe = provenance["recipe"]
+    title = f"# {recipe}\n\nA checkpoint of kind `{kind}`, trained by `ornstein train {recipe}`.\n"
+    rows = [
+        f"| {key} | {f'{value:.4g}' if isinstance(value, float) else value} |"
+        for key, value in provenance.items()
+        if key != "hyper_parameters"
+    ]
     table = "\n".join(["| | |", "|---|---|", *rows])
     return "\n".join([title, *([text.strip() + "\n"] if text else []), table, ""])
 
 
 def machine() -> str:
     """Processor, threads and torch build, in words."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")  # Linux alone; elsewhere Python's own words are good
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def source_commit() -> str:
-    """The commit that this package runs from, "…-modified" where it was edited since; "unknown" outside a repository."""
+    """The commit this package runs from, "…-modified" where it was edited since; "unknown" outside a repository."""
     package = Path(__file__).parents[1]
 
     def git(*words: str) -> str:
@@ -81,7 +93,7 @@ def source_commit() -> str:
         return done.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # installed inside somebody else's repository, it is not ours
+        git("ls-files", "--error-unmatch", "__init__.py")  # fails where we are installed inside another's repository
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
         return git("rev-parse", "HEAD") + ("-modified" if changed else "")
     except (OSError, subprocess.SubprocessError):

@@ -3,8 +3,8 @@
     warm-up   lr(k) = lr · (k + 1) / W                          for k < W
     decay     lr(k) = lr · (f + (1 − f) · s(p)),  p = (k − W) / (K − W)  for W ≤ k < K
 
-with s(p) = 1 (constant), 1 − p (linear) or (1 + cos πp) / 2 (cosine; Loshchilov & Hutter 2017), K steps in all and f the
-final fraction.
+with s(p) = 1 (constant), 1 − p (linear) or (1 + cos πp) / 2 (cosine; Loshchilov & Hutter 2017), K steps in all and f
+the final fraction.
 """
 
 from __future__ import annotations

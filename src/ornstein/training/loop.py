@@ -3,8 +3,8 @@
     batch  → loss_fn(model, batch, rng) → gradient → clipped → AdamW at lr(step) → moving average
 
 Everything in a step is a function of its number: which samples (`sample_indices`), which noise (`step_seeds`), which
-learning rate (`learning_rate_at`). So a checkpoint needs weights, moments and the number, and an interrupted and resumed
-training ends with the same bits as one that ran through, on the same machine with the same number of processes.
+learning rate (`learning_rate_at`). So a checkpoint needs weights, moments and the number, and an interrupted and
+resumed training ends with the same bits as one that ran through, on the same machine with as many processes.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ornstein.training.ema import ExponentialMovingAverage
 from ornstein.training.export import describe, export_model, machine, source_commit
 from ornstein.training.interruption import EXIT_CODE, StopRequest
 from ornstein.training.learning_rate import learning_rate_at
+from ornstein.training.objective import LossFn, Objective, Window
 from ornstein.training.optimization import Optimization, adamw, uses_bf16
 from ornstein.training.randomness import borrowed_global_generator, step_seeds
 from ornstein.training.report import Reporter
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 
     from ornstein.core.contract import EmbodimentContract
 
-# A scalar, or a scalar and numbers to log beside it.
-Loss = Tensor | tuple[Tensor, Mapping[str, "Tensor | float"]]
-LossFn = Callable[[Any, Batch, torch.Generator], Loss]
 Preview = Callable[[Any, int, Path], None]
 
 
@@ -49,8 +47,8 @@ Preview = Callable[[Any, int, Path], None]
 class TrainResult:
     """What a finished training leaves.
 
-    model: the moving average, in evaluation mode. model_path: the exported checkpoint. loss: mean over the last steps that
-    were logged. seconds: spent training, over all sessions of the run.
+    model: the moving average, in evaluation mode. model_path: the exported checkpoint. loss: mean over the steps of the
+    log's last line. seconds: spent training, over all sessions of the run.
     """
 
     model: nn.Module
@@ -80,7 +78,7 @@ def train(
 ) -> TrainResult:
     """Train `model` in the folder `out`, and export the moving average of its weights to `out/model`.
 
-    Runs on what accelerate finds: one device, or under torchrun or `accelerate launch` several processes (data parallel).
+    Runs on what accelerate finds: one device, or under torchrun or `accelerate launch` several, data parallel.
 
     Args:
         model: with float32 weights; trained in place.
@@ -91,7 +89,7 @@ def train(
         hyper_parameters: the whole recipe as JSON, kept with the checkpoints and compared on resuming.
         preview: `(averaged model, step, path)` draws something to look at; `path` is the .png to write.
         contract: of a policy. card: markdown about the data, put into the model's card.
-        extra_files: go into the exported model; see `write_checkpoint`.
+        extra_files: go into every checkpoint; see `write_checkpoint`.
         resume: go on from the newest whole checkpoint in `out`. overwrite: delete the run that is there.
 
     Raises:
@@ -109,25 +107,6 @@ def train(
             training.run.close()
 
 
-class _Objective(nn.Module):
-    """Model and loss as one module: data parallelism hooks into `forward`, while loss functions call what they like."""
-
-    def __init__(self, model: nn.Module, loss_fn: LossFn, bf16: bool) -> None:
-        super().__init__()
-        self.model, self._loss_fn, self._bf16 = model, loss_fn, bf16
-
-    def forward(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        # Not through accelerate: its precision is one for the whole process, ours one for each training.
-        with torch.autocast(rng.device.type, torch.bfloat16, enabled=self._bf16):
-            result = self._loss_fn(self.model, batch, rng)
-        loss, parts = result if isinstance(result, tuple) else (result, {})
-        if loss.ndim != 0:
-            raise TrainingError(f"the loss function must return a scalar, got a tensor of shape {tuple(loss.shape)}")
-        return loss.float(), {
-            name: torch.as_tensor(value, device=loss.device).detach().float() for name, value in parts.items()
-        }
-
-
 class _Training:
     """The state of one call of `train`."""
 
@@ -141,22 +120,17 @@ class _Training:
         recipe: str,
         preview: Preview | None,
     ) -> None:
-        self.optimization, self.run, self.accelerator, self.recipe, self.preview = (
-            optimization,
-            run,
-            accelerator,
-            recipe,
-            preview,
-        )
-        self.device = accelerator.device
-        self.main = accelerator.is_main_process
+        self.optimization, self.recipe, self.preview = optimization, recipe, preview
+        self.run, self.accelerator = run, accelerator
+        self.device, self.main = accelerator.device, accelerator.is_main_process
         self.reporter = Reporter(recipe, optimization.steps, optimization.batch_size, enabled=self.main)
         _require_float32(model)
-        layout = torch.channels_last if optimization.channels_last else torch.preserve_format
-        self.model = model.to(self.device, memory_format=layout).train()
+        self.model = model.to(self.device).train()
+        if optimization.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.bf16 = uses_bf16(optimization, self.device)
         optimizer = adamw(model, optimization, self.device)
-        self.objective, self.optimizer = accelerator.prepare(_Objective(model, loss_fn, self.bf16), optimizer)
+        self.objective, self.optimizer = accelerator.prepare(Objective(model, loss_fn, bf16=self.bf16), optimizer)
         # After `prepare`, which gives every process the first one's weights.
         self.ema = ExponentialMovingAverage(model, optimization.ema_decay)
         self.state = TrainingState(model, self.ema, optimizer)
@@ -182,7 +156,8 @@ class _Training:
             raise TrainingError(
                 f"the configuration of recipe {self.recipe!r} cannot be written as JSON: {error}"
             ) from error
-        self.kind, self.config, self.contract, self.card, self.extra_files = kind, config, contract, card, extra_files
+        self.kind, self.config, self.contract, self.card = kind, config, contract, card
+        self.extra_files = extra_files or {}
 
     def open(self, *, resume: bool, overwrite: bool) -> None:
         """Take the folder and, to resume, the newest checkpoint that is whole."""
@@ -196,7 +171,10 @@ class _Training:
             raise TrainingError(
                 f"cannot resume {checkpoint.path}: it is of kind {checkpoint.kind!r}, not {self.kind!r}"
             )
-        require_same_recipe(self.hyper_parameters, checkpoint.provenance["hyper_parameters"], checkpoint.path)
+        # The configuration too: it may hold what hyper-parameters only name, such as a first stage's fingerprint.
+        now = {"config": json.loads(json.dumps(self.config)), **self.hyper_parameters}
+        then = {"config": checkpoint.config, **checkpoint.provenance["hyper_parameters"]}
+        require_same_recipe(now, then, checkpoint.path)
         if self.contract is not None and checkpoint.contract is not None:
             checkpoint.contract.require_match(self.contract, str(checkpoint.path), "the training data")
         self.state.restore(checkpoint)
@@ -217,22 +195,24 @@ class _Training:
             world=accelerator.num_processes,
             channels_last=settings.channels_last,
         )
-        window = _Window(settings.batch_size)
+        window = Window(settings.batch_size)
         rng = torch.Generator(self.device)
         self.reporter.start(self.state.step)
+        started = time.perf_counter() - self.state.seconds
         with StopRequest() as stop:
             try:
                 for step, batch in zip(steps, batches, strict=True):
                     loss, norm, parts = self._update(step, batch, rng)
                     self.reporter.step(step + 1, loss, learning_rate_at(step, settings))
                     window.add(loss, norm, parts)
+                    self.state.seconds = time.perf_counter() - started
                     self._between_steps(window, stop)
             finally:
                 batches.close()
 
     def _update(self, step: int, batch: Batch, rng: torch.Generator) -> tuple[float, float, dict[str, Tensor]]:
         """One step; (loss, gradient norm, parts to log). Nothing is changed where loss or gradient is not finite."""
-        accelerator, started = self.accelerator, time.perf_counter()
+        accelerator = self.accelerator
         noise_seed, dropout_seed = step_seeds(self.optimization.seed, step, accelerator.process_index)
         rng.manual_seed(noise_seed)
         with borrowed_global_generator(dropout_seed, self.device):
@@ -247,7 +227,6 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.model, step)
         self.state.step = step + 1
-        self.state.seconds += time.perf_counter() - started
         return float(mean_loss), float(norm), parts
 
     def _require_finite(self, step: int, loss: float, norm: float) -> None:
@@ -262,7 +241,7 @@ class _Training:
             "more warmup_steps or precision fp32"
         )
 
-    def _between_steps(self, window: _Window, stop: StopRequest) -> None:
+    def _between_steps(self, window: Window, stop: StopRequest) -> None:
         """Log, checkpoint, preview, stop: whatever is due now."""
         settings, done = self.optimization, self.state.step
         last = done == settings.steps
@@ -272,7 +251,8 @@ class _Training:
             row = window.close(self.accelerator)
             self.state.loss = row["loss"]
             if self.main:
-                self.run.log({"step": done, "learning_rate": learning_rate_at(done - 1, settings), **row})
+                rate = learning_rate_at(done - 1, settings)
+                self.run.log({"step": done, "seconds": round(self.state.seconds, 1), "learning_rate": rate, **row})
         if (done % settings.checkpoint_every == 0 or last or stopping) and self.main:
             self._save()
         if self.preview is not None and self.main and (done % settings.preview_every == 0 or last):
@@ -284,7 +264,7 @@ class _Training:
             raise SystemExit(EXIT_CODE)
 
     def _agreed(self, wanted: bool, at_boundary: bool) -> bool:
-        """Whether to stop now. Several processes must stop at the same step, so they only ask each other now and then."""
+        """Whether to stop now. Several processes must stop at the same step, and ask each other only now and then."""
         if self.accelerator.num_processes == 1:
             return wanted
         if not at_boundary:
@@ -300,6 +280,7 @@ class _Training:
             provenance=self._provenance(),
             card=describe(self._provenance(), self.kind, self.card),
             contract=self.contract,
+            extra_files=self.extra_files,
         )
         self.run.prune(self.optimization.keep_checkpoints)
 
@@ -336,41 +317,12 @@ class _Training:
         }
 
 
-class _Window:
-    """Means over the steps since the last line of the log."""
-
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._clear()
-
-    def _clear(self) -> None:
-        self._count, self._loss, self._norm, self._started = 0, 0.0, 0.0, time.perf_counter()
-        self._parts: dict[str, Tensor] = {}
-
-    def add(self, loss: float, norm: float, parts: Mapping[str, Tensor]) -> None:
-        self._count, self._loss, self._norm = self._count + 1, self._loss + loss, self._norm + norm
-        for name, value in parts.items():
-            self._parts[name] = self._parts[name] + value if name in self._parts else value
-
-    def close(self, accelerator: Accelerator) -> dict[str, float]:
-        """The means, over all processes; starts a new window."""
-        n, seconds = self._count, time.perf_counter() - self._started
-        parts = accelerator.reduce(self._parts, "mean") if accelerator.num_processes > 1 else self._parts
-        row = {
-            "loss": self._loss / n,
-            "gradient_norm": self._norm / n,
-            "samples_per_second": n * self._batch_size / seconds,
-            **{name: float(value) / n for name, value in parts.items()},
-        }
-        self._clear()
-        return row
-
-
 def _accelerator(optimization: Optimization) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.utils import DistributedType
 
-    accelerator = Accelerator(mixed_precision="no")
+    # Under torchrun, accelerate joins the processes of a machine without accelerator only when told to use its CPU.
+    accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
     supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
     if accelerator.distributed_type not in supported:
         raise TrainingError(

@@ -27,8 +27,8 @@ class Optimization:
         betas: AdamW's decay rates of the first and second moment.
         max_grad_norm: the gradient is scaled down to this Euclidean norm.
         ema_decay: of the moving average of the weights, which is what is exported.
-        precision: "bf16" runs matrix products in bfloat16 (weights stay float32); "auto" does where the hardware does it
-            natively.
+        precision: "bf16" runs matrix products in bfloat16 (weights stay float32); "auto" does so where the hardware
+            multiplies it natively.
         seed: of noise and dropout. The data has its own.
         log_every, checkpoint_every, preview_every: in steps.
         keep_checkpoints: newest ones kept.
@@ -109,6 +109,6 @@ def uses_bf16(optimization: Optimization, device: torch.device) -> bool:
             return torch.cuda.is_bf16_supported(including_emulation=False)
         case "cpu":
             # Emulated on older CPUs it is slower than float32; with AVX-512 BF16, linear layers are 7 times faster.
-            return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+            return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
         case _:
             return False

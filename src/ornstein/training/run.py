@@ -47,10 +47,12 @@ class RunFolder:
             TrainingError: it cannot be written, another training uses it, it holds a run and neither `resume` nor
                 `overwrite` was asked for, or there is nothing to resume.
         """
+        if resume and not self._steps():
+            raise TrainingError(f"cannot resume in {self.out}: it holds no checkpoint; start it without --resume")
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self.previews.mkdir(exist_ok=True)
-            self._lock = os.open(self.out / ".lock", os.O_CREAT | os.O_RDWR)
+            self._lock = os.open(self.out / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise TrainingError(f"cannot train into {self.out}: {reason}; choose another output folder") from error
@@ -59,14 +61,13 @@ class RunFolder:
         except OSError as error:
             self.close()
             raise TrainingError(f"cannot train into {self.out}: another training is running in it") from error
-        occupied = bool(self._steps()) or self._log.exists() or self.model.exists()
-        if resume and not self._steps():
-            raise TrainingError(f"cannot resume in {self.out}: it holds no checkpoint; start it without --resume")
-        if occupied and not resume:
-            if not overwrite:
-                raise TrainingError(
-                    f"{self.out} already holds a training run: go on with --resume, or choose another output folder"
-                )
+        # A log alone is what a run leaves that ended before its first checkpoint: nothing to go on with or to lose.
+        if (self._steps() or self.model.exists()) and not resume and not overwrite:
+            self.close()
+            raise TrainingError(
+                f"{self.out} already holds a training run: go on with --resume, or choose another output folder"
+            )
+        if not resume:
             for folder in (self.checkpoints, self.previews, self.model):
                 shutil.rmtree(folder, ignore_errors=True)
             self._log.unlink(missing_ok=True)

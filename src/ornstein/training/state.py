@@ -49,6 +49,7 @@ class TrainingState:
         provenance: Mapping[str, Any],
         card: str,
         contract: EmbodimentContract | None,
+        extra_files: Mapping[str, bytes | Mapping[str, Any]],
     ) -> None:
         """Write it all; see `write_checkpoint` for what can go wrong."""
         loss = self.loss if math.isfinite(self.loss) else None
@@ -62,6 +63,7 @@ class TrainingState:
             card=card,
             contract=contract,
             extra_files={
+                **extra_files,
                 _EMA: self.ema.model.state_dict(),
                 _OPTIMIZER: self._moments(),
                 _PROGRESS: json.dumps(progress, allow_nan=False).encode(),

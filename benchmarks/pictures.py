@@ -1,0 +1,136 @@
+"""How good are the shipped picture models? Writes benchmarks/results/pictures.json.
+
+    .venv/bin/python benchmarks/pictures.py [--prompts 310] [--checkpoint text-to-image]
+
+Four figures: the judge's accuracy on fresh clean scenes, the autoencoder's PSNR on fresh scenes, how often the judge names
+the prompt's object in generated single-object pictures (with the shuffled-caption control), and seconds a picture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+
+import ornstein
+from ornstein.assets import openmoji
+from ornstein.core.checkpoint import read_checkpoint
+from ornstein.core.progress import track
+from ornstein.data.scenes import BACKGROUNDS, indefinite, is_held_out, render, sample_scene
+from ornstein.evaluation.statistics import wilson_interval
+from ornstein.hub import find_checkpoint
+from ornstein.images import EmojiJudge, TextToImagePipeline, psnr, to_pixels, to_tensor
+
+# Evaluation streams: training uses scene seed 0 and previews 1,000,001.
+SCENE_SEED = 2_000_000
+PICTURE_SEED = 2_000_000
+
+
+def share(successes: int, n: int) -> dict[str, Any]:
+    low, high = wilson_interval(successes, n)
+    return {"successes": successes, "n": n, "rate": successes / n, "wilson95": [low, high]}
+
+
+def judge_on_clean_scenes(judge: EmojiJudge, n: int) -> dict[str, Any]:
+    scenes = [sample_scene(i, seed=SCENE_SEED, kind="single") for i in range(n)]
+    verdicts = judge.verdicts(np.stack([render(scene) for scene in scenes]))
+    return share(sum(v.ranking[0] == s.objects[0].name for v, s in zip(verdicts, scenes, strict=True)), n)
+
+
+@torch.inference_mode()
+def reconstruction(pipeline: TextToImagePipeline, n: int) -> dict[str, Any]:
+    pixels = np.stack([render(sample_scene(i, seed=SCENE_SEED)) for i in range(n)])
+    again = np.concatenate(
+        [to_pixels(pipeline.autoencoder.decode(pipeline.autoencoder.encode(x))) for x in to_tensor(pixels).split(32)]
+    )
+    values = psnr(pixels, again)
+    error = 1.96 * values.std(ddof=1) / n**0.5
+    return {"n": n, "psnr_db_mean": values.mean(), "ci95": [values.mean() - error, values.mean() + error]}
+
+
+def alignment(pipeline: TextToImagePipeline, judge: EmojiJudge, n: int, steps: int, guidance: float) -> dict[str, Any]:
+    """Every name of the vocabulary in turn, each on a random background; one picture a prompt, first attempt."""
+    rng = np.random.default_rng(PICTURE_SEED)
+    names = [openmoji.names()[i % len(openmoji.names())] for i in range(n)]
+    colors = [str(rng.choice(list(BACKGROUNDS))) for _ in names]
+    prompts = [f"{indefinite(name)} on a {color} background".replace("a orange", "an orange") for name, color in zip(names, colors, strict=True)]
+    latents = pipeline.denoise(
+        prompts,
+        list(range(n)),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        seed=PICTURE_SEED,
+        sampler="ddim",
+        track=lambda items, total: track(items, total, "drawing"),
+    )
+    pictures = pipeline.decode(latents)
+    verdicts = judge.verdicts(pictures)
+    right = np.array([v.ranking[0] == name for v, name in zip(verdicts, names, strict=True)])
+    among_five = sum(name in v.ranking for v, name in zip(verdicts, names, strict=True))
+    shifted = names[1:] + names[:1]
+    unseen = np.array([is_held_out("single", name, color) for name, color in zip(names, colors, strict=True)])
+    backgrounds = sum(a == b for a, b in zip(judge.backgrounds(pictures), colors, strict=True))
+    return {
+        "settings": {"steps": steps, "guidance": guidance, "sampler": "ddim", "seed": PICTURE_SEED},
+        "object_named_first": share(int(right.sum()), n),
+        "object_among_first_five": share(among_five, n),
+        "background_right": share(backgrounds, n),
+        "object_named_first_on_held_out_combinations": share(int(right[unseen].sum()), int(unseen.sum())),
+        "control_shuffled_captions": share(sum(v.ranking[0] == name for v, name in zip(verdicts, shifted, strict=True)), n),
+        "missed": {name: v.ranking[0] for name, v in zip(names, verdicts, strict=True) if v.ranking[0] != name},
+    }
+
+
+def seconds_a_picture(pipeline: TextToImagePipeline, repeats: int, guidance: float) -> dict[str, Any]:
+    prompt = "a red apple on a yellow background"
+    pipeline(prompt, num_inference_steps=2)
+    times = []
+    for k in range(repeats):
+        started = time.perf_counter()
+        pipeline(prompt, num_inference_steps=50, guidance_scale=guidance, seed=k)
+        times.append(time.perf_counter() - started)
+    return {"median": statistics.median(times), "min": min(times), "max": max(times), "repeats": repeats, "threads": torch.get_num_threads()}
+
+
+def main(
+    prompts: int = 310,
+    scenes: int = 1000,
+    steps: int = 50,
+    guidance: float = 4.0,
+    checkpoint: str = "text-to-image",
+    judge_checkpoint: str = "emoji-classifier",
+    out: Annotated[Path, tyro.conf.arg(help="results file")] = Path("benchmarks/results/pictures.json"),
+) -> None:
+    """Measure the shipped picture models."""
+    pipeline = ornstein.load(checkpoint, expect="text-to-image")
+    judge = ornstein.load(judge_checkpoint, expect="emoji-classifier")
+    result = {
+        "command": "python " + " ".join(sys.argv),
+        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
+        "checkpoints": {
+            "text-to-image": read_checkpoint(find_checkpoint(checkpoint).path).fingerprint,
+            "emoji-classifier": read_checkpoint(find_checkpoint(judge_checkpoint).path).fingerprint,
+        },
+        "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__},
+        "judge_on_clean_scenes": judge_on_clean_scenes(judge, scenes),
+        "autoencoder": reconstruction(pipeline, min(scenes, 500)),
+        "alignment": alignment(pipeline, judge, prompts, steps, guidance),
+        "seconds_a_picture_50_steps_guided": seconds_a_picture(pipeline, 7, guidance),
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
+    print(json.dumps({key: value for key, value in result.items() if key != "missed"}, indent=1))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

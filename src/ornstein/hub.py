@@ -1,0 +1,124 @@
+"""From a name or folder to a working model: `ornstein.load("text-to-image")`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from ornstein.core.checkpoint import Checkpoint, read_checkpoint
+from ornstein.core.errors import CheckpointError, unknown_name
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ornstein.images import EmojiJudge, TextToImagePipeline
+    from ornstein.networks.autoencoder import Autoencoder
+    from ornstein.policies import RT1Policy
+
+BUNDLED = Path(__file__).parent / "checkpoints"
+KINDS = ("autoencoder", "text-to-image", "emoji-classifier", "rt1")
+
+
+def bundled_names() -> list[str]:
+    """The names of the checkpoints that come with the package."""
+    return sorted(config.parent.name for config in BUNDLED.glob("*/config.json"))
+
+
+@overload
+def load(name_or_folder: str | Path, *, expect: Literal["text-to-image"]) -> TextToImagePipeline: ...
+@overload
+def load(name_or_folder: str | Path, *, expect: Literal["autoencoder"]) -> Autoencoder: ...
+@overload
+def load(name_or_folder: str | Path, *, expect: Literal["emoji-classifier"]) -> EmojiJudge: ...
+@overload
+def load(name_or_folder: str | Path, *, expect: Literal["rt1"]) -> RT1Policy: ...
+@overload
+def load(name_or_folder: str | Path, *, expect: str | None = None) -> Any: ...
+def load(name_or_folder: str | Path, *, expect: str | None = None) -> Any:
+    """A ready model, on the CPU: a `TextToImagePipeline`, `Autoencoder`, `EmojiJudge` or `RT1Policy`, as its kind says.
+
+    Args:
+        name_or_folder: a bundled name ("text-to-image"), or a folder: a checkpoint, or a run with one in `model/`.
+        expect: refuse other kinds: "text-to-image", "autoencoder", "emoji-classifier" or "rt1".
+
+    Raises:
+        UnknownNameError: neither; the nearest names are offered.
+        CheckpointError: it is damaged, or not of the kind expected.
+    """
+    checkpoint = find_checkpoint(name_or_folder, expect_kind=expect)
+    match checkpoint.kind:
+        case "text-to-image":
+            from ornstein.images import TextToImagePipeline
+
+            return TextToImagePipeline.from_checkpoint(checkpoint)
+        case "autoencoder":
+            return _autoencoder(checkpoint)
+        case "emoji-classifier":
+            from ornstein.images import EmojiJudge
+
+            return EmojiJudge.from_checkpoint(checkpoint)
+        case "rt1":
+            from ornstein.policies import RT1Policy
+
+            return RT1Policy.from_checkpoint(checkpoint)
+        case kind:
+            raise CheckpointError(
+                f"{checkpoint.path} holds a model of kind {kind!r}, which this ornstein does not know "
+                f"(it knows {', '.join(KINDS)}): update ornstein"
+            )
+
+
+def find_checkpoint(name_or_folder: str | Path, *, expect_kind: str | None = None) -> Checkpoint:
+    """The verified checkpoint behind a name or folder, its model not built. Arguments and errors as for `load`."""
+    if expect_kind is not None and expect_kind not in KINDS:
+        raise unknown_name("kind of checkpoint", expect_kind, KINDS)
+    checkpoint = read_checkpoint(_folder(name_or_folder))
+    if expect_kind is not None and checkpoint.kind != expect_kind:
+        fitting = [name for name in bundled_names() if _kind(BUNDLED / name) == expect_kind]
+        remedy = f", for instance {' or '.join(fitting)}" if fitting else ""
+        raise CheckpointError(
+            f"{name_or_folder} holds a model of kind {checkpoint.kind!r}, "
+            f"but one of kind {expect_kind!r} is needed here{remedy}"
+        )
+    return checkpoint
+
+
+def _folder(name_or_folder: str | Path) -> Path:
+    path = Path(name_or_folder).expanduser()
+    names = bundled_names()
+    if isinstance(name_or_folder, str) and name_or_folder in names:
+        return BUNDLED / name_or_folder
+    if (path / "config.json").exists():
+        return path
+    if (path / "model" / "config.json").exists():
+        return path / "model"
+    steps = sorted(path.glob("checkpoints/step-*"))
+    if steps:
+        raise CheckpointError(f"the training in {path} is not finished: finish it with --resume, or give {steps[-1]}")
+    looks_like_path = isinstance(name_or_folder, Path) or "/" in name_or_folder or path.exists()
+    if looks_like_path or not name_or_folder:
+        raise CheckpointError(
+            f"there is no checkpoint in {str(name_or_folder)!r}: give a folder that holds config.json, "
+            f"or a bundled name ({', '.join(names) or 'none is installed'})"
+        )
+    raise unknown_name("checkpoint", str(name_or_folder), names)
+
+
+def _autoencoder(checkpoint: Checkpoint) -> Autoencoder:
+    from ornstein.images import load_strictly
+    from ornstein.networks.autoencoder import Autoencoder, AutoencoderConfig
+
+    try:
+        network = Autoencoder(AutoencoderConfig(**checkpoint.config))
+    except TypeError as error:
+        raise CheckpointError(f"the configuration of {checkpoint.path} does not fit an autoencoder: {error}") from error
+    return load_strictly(network, checkpoint).eval()
+
+
+def _kind(folder: Path) -> str | None:
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # damaged: then it is no suggestion
+    return str(kind)

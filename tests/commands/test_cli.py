@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ornstein.cli import COMMANDS, main
+from ornstein.commands.train import RECIPES
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of one command line."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    return int(stop.value.code or 0), captured.out, captured.err
+
+
+def assert_one_clear_line(code: int, err: str, *expected: str) -> None:
+    assert code == 2
+    assert "Traceback" not in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    for text in expected:
+        assert text in err
+
+
+def test_overview_names_every_command_and_imports_no_torch() -> None:
+    code = "import sys; from ornstein.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for name in COMMANDS:
+        assert f"  {name}" in done.stdout
+
+
+@pytest.mark.parametrize("command", [["sample"], ["evaluate"], ["demo"], ["doctor"], ["data", "generate"], ["data", "inspect"]])
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    code, out, _ = run(capsys, *command, "--help")
+    assert code == 0
+    assert "usage: ornstein" in out
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_every_recipe_shows_its_hyper_parameters(capsys: pytest.CaptureFixture[str], recipe: str) -> None:
+    code, out, _ = run(capsys, "train", recipe, "--help")
+    assert code == 0
+    for option in ("--optimization.steps", "--optimization.learning-rate", "--resume", "--out"):
+        assert option in out
+
+
+def test_unknown_names_offer_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "smaple", "x")
+    assert_one_clear_line(code, err, "unknown command 'smaple'", "'sample'")
+    code, _, err = run(capsys, "train", "text2image")
+    assert_one_clear_line(code, err, "unknown recipe 'text2image'", "'text-to-image'")
+    code, _, err = run(capsys, "sample", "an apple", "--checkpoint", "text-to-imgae")
+    assert_one_clear_line(code, err, "text-to-imgae", "text-to-image")
+    code, _, err = run(capsys, "evaluate", "rt1-tabletop", "--suite", "pik")
+    assert_one_clear_line(code, err, "unknown suite 'pik'", "'pick'")
+    code, _, err = run(capsys, "data", "generat")
+    assert_one_clear_line(code, err, "'generate'")
+
+
+def test_unknown_options_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "sample", "an apple", "--stepps", "3")
+    assert code != 0
+    assert "--steps" in err
+
+
+def test_bad_prompts_and_places(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = run(capsys, "sample", "  ")
+    assert_one_clear_line(code, err, "the text is empty")
+    code, _, err = run(capsys, "sample", "apple " * 80)
+    assert_one_clear_line(code, err, "480 characters")
+    (tmp_path / "file").write_text("")
+    code, _, err = run(capsys, "sample", "an apple", "--out", str(tmp_path / "file" / "a.png"))
+    assert_one_clear_line(code, err, "cannot write")
+    code, _, err = run(capsys, "sample", "an apple", "--out", str(tmp_path / "a.gif"))
+    assert_one_clear_line(code, err, ".png")
+    code, _, err = run(capsys, "sample", "an apple", "--num", "0")
+    assert_one_clear_line(code, err, "--num")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_picture_model_is_refused_by_evaluate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = run(capsys, "evaluate", "text-to-image", "--out", str(tmp_path / "r"))
+    assert_one_clear_line(code, err, "'text-to-image'", "'rt1'")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_training_into_an_occupied_or_unwritable_folder_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = run(capsys, "train", "autoencoder", "--out", str(tmp_path / "file" / "run"))
+    assert_one_clear_line(code, err, "cannot train into")
+    code, _, err = run(capsys, "train", "autoencoder", "--out", str(tmp_path / "fresh"), "--resume")
+    assert_one_clear_line(code, err, "no checkpoint")

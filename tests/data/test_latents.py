@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ornstein.core.errors import DataError
+from ornstein.data.latents import build_latent_scenes
+from ornstein.data.scenes import render, sample_scene
+
+
+def _encode(pixels: np.ndarray) -> np.ndarray:
+    """Mean colour of each 8×8 cell, and its red channel again: a picture's position in the data can be checked."""
+    cells = pixels.reshape(len(pixels), 16, 8, 16, 8, 3).mean((2, 4)) / 255
+    return np.concatenate([cells, cells[..., :1]], axis=-1).transpose(0, 3, 1, 2).astype(np.float32)
+
+
+def _encode_text(captions: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    sentences = np.zeros((len(captions), 512), np.float32)
+    sentences[:, 0] = [len(caption) for caption in captions]
+    return sentences, np.tile(np.arange(24, dtype=np.int32), (len(captions), 1))
+
+
+def _build(folder: Path, **changes: object) -> object:
+    settings = {"count": 70, "seed": 3, "autoencoder_fingerprint": "a" * 16, "encode": _encode, "encode_text": _encode_text}
+    return build_latent_scenes(folder, **{**settings, **changes})  # type: ignore[arg-type]
+
+
+def test_row_i_is_scene_i(tmp_path: Path) -> None:
+    data = _build(tmp_path)
+    assert len(data) == 70
+    for i in (0, 63, 64, 69):
+        scene = sample_scene(i, seed=3)
+        np.testing.assert_allclose(data.latents[i], _encode(render(scene)[None])[0], atol=1e-3)
+        assert data.sentences[i, 0] == len(scene.caption)
+
+
+def test_a_second_call_reads_the_cache_and_another_autoencoder_makes_a_new_one(tmp_path: Path) -> None:
+    first = _build(tmp_path)
+
+    def refuse(pixels: np.ndarray) -> np.ndarray:
+        raise AssertionError("the cache was not read")
+
+    again = _build(tmp_path, encode=refuse)
+    assert np.array_equal(first.latents, again.latents)
+    with pytest.raises(AssertionError):
+        _build(tmp_path, encode=refuse, autoencoder_fingerprint="b" * 16)
+
+
+def test_an_interrupted_or_damaged_cache_is_never_taken_for_whole(tmp_path: Path) -> None:
+    def dies(pixels: np.ndarray) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _build(tmp_path, encode=dies)
+    assert not list(tmp_path.glob("*.safetensors"))
+    _build(tmp_path)
+    (path,) = tmp_path.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match="damaged"):
+        _build(tmp_path)
