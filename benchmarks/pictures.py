@@ -21,13 +21,13 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from ornstein.evaluation.statistics import wilson_interval
 
 import ornstein
 from ornstein.assets import openmoji
 from ornstein.core.checkpoint import read_checkpoint
 from ornstein.core.progress import track
 from ornstein.data.scenes import BACKGROUNDS, indefinite, is_held_out, render, sample_scene
-from ornstein.evaluation.statistics import wilson_interval
 from ornstein.hub import find_checkpoint
 from ornstein.images import EmojiJudge, TextToImagePipeline, psnr, to_pixels, to_tensor
 
@@ -63,7 +63,10 @@ def alignment(pipeline: TextToImagePipeline, judge: EmojiJudge, n: int, steps: i
     rng = np.random.default_rng(PICTURE_SEED)
     names = [openmoji.names()[i % len(openmoji.names())] for i in range(n)]
     colors = [str(rng.choice(list(BACKGROUNDS))) for _ in names]
-    prompts = [f"{indefinite(name)} on a {color} background".replace("a orange", "an orange") for name, color in zip(names, colors, strict=True)]
+    prompts = [
+        f"{indefinite(name)} on a {color} background".replace("a orange", "an orange")
+        for name, color in zip(names, colors, strict=True)
+    ]
     latents = pipeline.denoise(
         prompts,
         list(range(n)),
@@ -99,7 +102,13 @@ def seconds_a_picture(pipeline: TextToImagePipeline, repeats: int, guidance: flo
         started = time.perf_counter()
         pipeline(prompt, num_inference_steps=50, guidance_scale=guidance, seed=k)
         times.append(time.perf_counter() - started)
-    return {"median": statistics.median(times), "min": min(times), "max": max(times), "repeats": repeats, "threads": torch.get_num_threads()}
+    return {
+        "median": statistics.median(times),
+        "min": min(times),
+        "max": max(times),
+        "repeats": repeats,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def main(

@@ -54,20 +54,31 @@ def _run(arguments: list[str]) -> int | None:
 def _command(name: str) -> Callable[..., int | None]:
     match name:
         case "sample":
-            from ornstein.commands.sample import sample as command
+            from ornstein.commands.sample import sample
+
+            return sample
         case "train":
-            from ornstein.commands.train import train as command
+            from ornstein.commands.train import train
+
+            return train
         case "evaluate":
-            from ornstein.commands.evaluate import evaluate as command
+            from ornstein.commands.evaluate import evaluate
+
+            return evaluate
         case "data":
-            from ornstein.commands.data import data as command
+            from ornstein.commands.data import data
+
+            return data
         case "demo":
-            from ornstein.commands.demo import demo as command
+            from ornstein.commands.demo import demo
+
+            return demo
         case "doctor":
-            from ornstein.commands.doctor import doctor as command
+            from ornstein.commands.doctor import doctor
+
+            return doctor
         case _:
             raise unknown_name("command", name, COMMANDS)
-    return command
 
 
 def _call(command: Callable[..., Any], arguments: list[str], name: str) -> int | None:

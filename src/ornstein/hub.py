@@ -78,8 +78,7 @@ def find_checkpoint(name_or_folder: str | Path, *, expect_kind: str | None = Non
         fitting = [name for name in bundled_names() if _kind(BUNDLED / name) == expect_kind]
         remedy = f", for instance {' or '.join(fitting)}" if fitting else ""
         raise CheckpointError(
-            f"{name_or_folder} holds a model of kind {checkpoint.kind!r}, "
-            f"but one of kind {expect_kind!r} is needed here{remedy}"
+            f"{name_or_folder} holds a model of kind {checkpoint.kind!r}, but one of kind {expect_kind!r} is needed here{remedy}"
         )
     return checkpoint
 

@@ -293,9 +293,7 @@ def test_a_disk_that_fills_up_at_any_write(folder: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_a_rename_that_fails_brings_the_old_one_back(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int
-) -> None:
+def test_a_rename_that_fails_brings_the_old_one_back(folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
     calls, real = iter(range(100)), os.rename
 
     def rename(source: Path, target: Path) -> None:

@@ -109,12 +109,8 @@ CHANNELS = st.lists(
 
 
 @given(CHANNELS, CHANNELS, st.floats(1e-3, 1e6), st.booleans())
-def test_json_keeps_every_bit(
-    state: tuple[Channel, ...], action: tuple[Channel, ...], rate: float, measured: bool
-) -> None:
-    contract = replace(
-        CONTRACT, state=state, action=action, control_hz=rate, statistics=STATISTICS if measured else None
-    )
+def test_json_keeps_every_bit(state: tuple[Channel, ...], action: tuple[Channel, ...], rate: float, measured: bool) -> None:
+    contract = replace(CONTRACT, state=state, action=action, control_hz=rate, statistics=STATISTICS if measured else None)
     again = EmbodimentContract.from_json(json.loads(json.dumps(contract.to_json())))
     assert again == contract
     assert again.fingerprint == contract.fingerprint

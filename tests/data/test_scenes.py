@@ -102,7 +102,14 @@ def test_background_is_what_the_scene_says() -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("red apple", "red apples"), ("strawberry", "strawberries"), ("fox", "foxes"), ("maple leaf", "maple leaves"), ("eyes", "eyes"), ("bus", "buses")],
+    [
+        ("red apple", "red apples"),
+        ("strawberry", "strawberries"),
+        ("fox", "foxes"),
+        ("maple leaf", "maple leaves"),
+        ("eyes", "eyes"),
+        ("bus", "buses"),
+    ],
 )
 def test_plurals(name: str, expected: str) -> None:
     assert scenes.plural(name) == expected

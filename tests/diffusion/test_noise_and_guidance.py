@@ -25,7 +25,8 @@ def test_noise_follows_its_sample_bit_for_bit(order: list[int], seed: int) -> No
 
 def test_noise_is_standard_normal_and_independent_over_all_keys() -> None:
     draws = torch.stack(
-        [KeyedNoise(seed, range(50)).at(step, (40,)) for seed in (0, 1) for step in range(10)] + [KeyedNoise(2, range(50)).initial((40,))]
+        [KeyedNoise(seed, range(50)).at(step, (40,)) for seed in (0, 1) for step in range(10)]
+        + [KeyedNoise(2, range(50)).initial((40,))]
     )
     n = draws.numel()
     assert abs(float(draws.mean())) < 4 / n**0.5
@@ -70,7 +71,10 @@ def test_guidance_means_the_same_for_every_prediction(kind: str) -> None:
     def guided(prediction: Any) -> torch.Tensor:
         def denoiser(x_t: torch.Tensor, t: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
             half = len(x_t) // 2
-            parts = [d.denoiser(SCHEDULE, prediction)(p, s) for d, p, s in ((without, x_t[:half], t[:half]), (within, x_t[half:], t[half:]))]
+            parts = [
+                d.denoiser(SCHEDULE, prediction)(p, s)
+                for d, p, s in ((without, x_t[:half], t[:half]), (within, x_t[half:], t[half:]))
+            ]
             return torch.cat(parts)
 
         return ClassifierFreeGuidance(denoiser, 3.0, torch.zeros(4))(x, t, torch.ones(4))

@@ -51,7 +51,9 @@ def test_denoiser_is_the_conditional_mean_of_the_noise() -> None:
 def test_samples_have_the_mixtures_moments() -> None:
     x = MIXTURE.sample(200_000, torch.Generator().manual_seed(3))
     mean = MIXTURE.weights @ MIXTURE.means
-    second = torch.einsum("k,kde->de", MIXTURE.weights, MIXTURE.covariances + torch.einsum("kd,ke->kde", MIXTURE.means, MIXTURE.means))
+    second = torch.einsum(
+        "k,kde->de", MIXTURE.weights, MIXTURE.covariances + torch.einsum("kd,ke->kde", MIXTURE.means, MIXTURE.means)
+    )
     torch.testing.assert_close(x.mean(0), mean, atol=0.012, rtol=0)
     torch.testing.assert_close(torch.cov(x.T), second - torch.outer(mean, mean), atol=0.02, rtol=0)
 
@@ -63,7 +65,9 @@ def test_gaussian_flow_carries_the_density_along_and_composes() -> None:
     torch.testing.assert_close(gaussian.flow(gaussian.flow(x, SCHEDULE, 900, 400), SCHEDULE, 400, 100), direct)
     torch.testing.assert_close(gaussian.flow(direct, SCHEDULE, 100, 900), x)
     # Change of variables: log p_900(x) = log p_100(flow(x)) + log |det d flow / dx|, the map being affine.
-    jacobian = torch.stack([gaussian.flow(x[:1] + h, SCHEDULE, 900, 100)[0] - direct[0] for h in torch.eye(2, dtype=torch.float64)])
+    jacobian = torch.stack(
+        [gaussian.flow(x[:1] + h, SCHEDULE, 900, 100)[0] - direct[0] for h in torch.eye(2, dtype=torch.float64)]
+    )
 
     def level(t: int) -> tuple[float, float]:
         bar = float(SCHEDULE.alpha_bars[t])

@@ -66,7 +66,9 @@ def test_deterministic_samplers_reach_the_exact_flow() -> None:
 
 
 def test_ddim_without_noise_is_euler_on_the_probability_flow() -> None:
-    mixture = GaussianMixture(torch.tensor([0.3, 0.7]), torch.tensor([[1.0, 0.0], [-1.0, 0.5]]), 0.05 * torch.eye(2).expand(2, 2, 2))
+    mixture = GaussianMixture(
+        torch.tensor([0.3, 0.7]), torch.tensor([[1.0, 0.0], [-1.0, 0.5]]), 0.05 * torch.eye(2).expand(2, 2, 2)
+    )
     a, b = (
         sampler(SCHEDULE, 17, prediction="epsilon").sample(mixture.denoiser(SCHEDULE, "epsilon"), _noise(16))
         for sampler in (DDIM, Euler)
@@ -77,7 +79,9 @@ def test_ddim_without_noise_is_euler_on_the_probability_flow() -> None:
 def test_ddim_with_eta_one_is_ddpm_with_the_small_variance() -> None:
     for n in (10, 37):
         noise = KeyedNoise(3, range(8))
-        ddim = DDIM(SCHEDULE, n, prediction="epsilon", eta=1.0).sample(GAUSSIAN.denoiser(SCHEDULE, "epsilon"), _noise(8), noise=noise)
+        ddim = DDIM(SCHEDULE, n, prediction="epsilon", eta=1.0).sample(
+            GAUSSIAN.denoiser(SCHEDULE, "epsilon"), _noise(8), noise=noise
+        )
         ddpm = DDPM(SCHEDULE, n, prediction="epsilon").sample(GAUSSIAN.denoiser(SCHEDULE, "epsilon"), _noise(8), noise=noise)
         torch.testing.assert_close(ddim, ddpm, rtol=1e-7, atol=1e-8)
 

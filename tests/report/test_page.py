@@ -17,8 +17,13 @@ def _report(prompt: str = "an apple") -> Report:
     return Report(
         title="T",
         summary="S",
-        galleries=(Gallery("G", "x", (Picture(PIXELS, prompt, "apple", True),)), Filmstrip("F", "y", (Picture(PIXELS, "t = 0"),))),
-        robot=RobotSection("26 of 30", "z", (("as given", "26 / 30", "70 % – 95 %"),), (Video(b"mp4!", "pick it up", "failed", False),)),
+        galleries=(
+            Gallery("G", "x", (Picture(PIXELS, prompt, "apple", True),)),
+            Filmstrip("F", "y", (Picture(PIXELS, "t = 0"),)),
+        ),
+        robot=RobotSection(
+            "26 of 30", "z", (("as given", "26 / 30", "70 % – 95 %"),), (Video(b"mp4!", "pick it up", "failed", False),)
+        ),
         facts=(("machine", "two cores"),),
         credits=("OpenMoji",),
     )

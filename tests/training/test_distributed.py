@@ -46,10 +46,7 @@ def test_two_processes_train_like_one(tmp_path: Path, tiny: ModuleType) -> None:
     for name, array in one.items():
         np.testing.assert_allclose(two[name], array, rtol=1e-4, atol=1e-6, err_msg=name)
 
-    rows = [
-        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    ]
+    rows = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("one", "two")]
     assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]  # one process writes
     for mine, theirs in zip(*rows, strict=True):
         assert theirs["loss"] == pytest.approx(mine["loss"], rel=1e-5)

@@ -94,8 +94,7 @@ def test_the_log_holds_means_since_its_last_line(tmp_path: Path, tiny: ModuleTyp
     tiny.run(tmp_path / "fine", tiny.settings(log_every=1))
     tiny.run(tmp_path / "coarse", tiny.settings(log_every=5))
     fine, coarse = (
-        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
-        for name in ("fine", "coarse")
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("fine", "coarse")
     )
     assert [row["step"] for row in coarse] == [5, 10, 12]
     for row, part in zip(coarse, (fine[:5], fine[5:10], fine[10:]), strict=True):
@@ -138,9 +137,7 @@ def test_previews_show_the_average_in_evaluation_mode(tmp_path: Path, tiny: Modu
 
 
 @pytest.mark.parametrize(("where", "value"), [("loss", math.nan), ("loss", math.inf), ("gradient", math.nan)])
-def test_a_loss_or_gradient_that_is_not_finite_stops(
-    tmp_path: Path, tiny: ModuleType, where: str, value: float
-) -> None:
+def test_a_loss_or_gradient_that_is_not_finite_stops(tmp_path: Path, tiny: ModuleType, where: str, value: float) -> None:
     calls = iter(range(100))
     kept: list[Tensor] = []
 
@@ -201,9 +198,7 @@ def test_what_cannot_be_kept_is_refused_before_the_first_step(tmp_path: Path, ti
         tiny.run(tmp_path / "b", model=tiny.network().double())
 
 
-def test_a_full_disk_leaves_the_older_checkpoint(
-    tmp_path: Path, tiny: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.write_bytes
 
     def full(self: Path, data: bytes) -> int:

@@ -127,9 +127,7 @@ def test_killed_at_any_time_it_resumes_to_the_same_bits(tmp_path: Path, tiny: Mo
     assert [path for path in checkpoints.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_damaged_checkpoint_is_passed_over_aloud(
-    tmp_path: Path, tiny: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_checkpoint_is_passed_over_aloud(tmp_path: Path, tiny: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     tiny.run(tmp_path / "straight")
     with pytest.raises(SystemExit):
         tiny.run(tmp_path / "damaged", loss_fn=_interrupting(tiny, 7, signal.SIGINT))

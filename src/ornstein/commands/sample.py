@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from ornstein.core.errors import DataError, OrnsteinError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 _MOST = 64
@@ -21,7 +24,7 @@ def sample(
     out: Path = Path("picture.png"),
     num: int = 1,
     steps: int = 50,
-    sampler: Annotated[str, tyro.conf.arg(metavar="ddim|ddpm|dpm++|euler|heun")] = "ddim",
+    sampler: Literal["ddim", "ddpm", "dpm++", "euler", "heun"] = "ddim",
     eta: float = 0.0,
     guidance: float = 4.0,
     seed: int = 0,
@@ -106,8 +109,8 @@ def _check_writable(out: Path) -> None:
         raise DataError(f"cannot write to {folder}: choose another --out")
 
 
-def _write(pictures: list, out: Path) -> list[Path]:
-    from PIL import Image
+def _write(pictures: list[Image], out: Path) -> list[Path]:
+    from PIL import Image as pillow
 
     paths = [out]
     sheet = pictures[0]
@@ -115,7 +118,7 @@ def _write(pictures: list, out: Path) -> list[Path]:
         columns = min(len(pictures), 4)
         rows = -(-len(pictures) // columns)
         width, height = pictures[0].size
-        sheet = Image.new("RGB", (columns * width, rows * height), "white")
+        sheet = pillow.new("RGB", (columns * width, rows * height), "white")
         for k, picture in enumerate(pictures):
             sheet.paste(picture, (k % columns * width, k // columns * height))
         paths += [out.with_stem(f"{out.stem}-{k}") for k in range(len(pictures))]

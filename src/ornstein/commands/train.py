@@ -77,5 +77,8 @@ def _recipe(name: str) -> tuple[type, Callable[..., Any]]:
 def _overview() -> str:
     lines = ["usage: ornstein train RECIPE [--out FOLDER] [--resume] [--FIELD VALUE …]", "", "Recipes:", ""]
     lines += [f"  {name:<18}{text}" for name, text in RECIPES.items()]
-    lines += ["", "`ornstein train RECIPE --help` lists every hyper-parameter with the value that the shipped model was trained with."]
+    lines += [
+        "",
+        "`ornstein train RECIPE --help` lists every hyper-parameter with the value that the shipped model was trained with.",
+    ]
     return "\n".join(lines)

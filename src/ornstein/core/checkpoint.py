@@ -121,9 +121,7 @@ def write_checkpoint(
     except OSError as error:
         blocked = folder.parent.exists() and not folder.parent.is_dir()
         reason = f"{folder.parent} is not a folder" if blocked else (error.strerror or str(error)).lower()
-        raise CheckpointError(
-            f"cannot write the checkpoint {folder}: {reason}; what was there before is unchanged"
-        ) from error
+        raise CheckpointError(f"cannot write the checkpoint {folder}: {reason}; what was there before is unchanged") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -156,9 +154,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         aside = sorted(folder.parent.glob(f".{folder.name}.old-*")) if not folder.exists() else []
         if aside:  # a replacement was killed between its two renames
-            raise CheckpointError(
-                f"{folder} is missing, but its predecessor is whole in {aside[-1]}: rename that to {folder}"
-            )
+            raise CheckpointError(f"{folder} is missing, but its predecessor is whole in {aside[-1]}: rename that to {folder}")
         found = "a folder without config.json" if folder.is_dir() else "no folder"
         raise CheckpointError(f"there is no checkpoint in {folder} ({found}): give the folder that holds config.json")
     try:

@@ -39,9 +39,7 @@ class Camera:
         if self.height < 1 or self.width < 1:
             raise ContractError(f"camera {self.name!r} is {self.height} × {self.width} pixels; both must be at least 1")
         if self.color not in _COLOR_ORDERS:
-            raise ContractError(
-                f"camera {self.name!r} has colour order {self.color!r}, expected one of {_COLOR_ORDERS}"
-            )
+            raise ContractError(f"camera {self.name!r} has colour order {self.color!r}, expected one of {_COLOR_ORDERS}")
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,7 @@ class Channel:
         object.__setattr__(self, "low", float(self.low))
         object.__setattr__(self, "high", float(self.high))
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ContractError(
-                f"channel {self.name!r} is bounded by [{self.low}, {self.high}]; finite low < high is needed"
-            )
+            raise ContractError(f"channel {self.name!r} is bounded by [{self.low}, {self.high}]; finite low < high is needed")
 
 
 @dataclass(frozen=True)
@@ -153,10 +149,7 @@ class EmbodimentContract:
         statistics = data["statistics"]
         try:
             return cls(
-                **{
-                    key: data[key]
-                    for key in ("robot", "action_frame", "rotation", "gripper", "control_hz", "chunk_length")
-                },
+                **{key: data[key] for key in ("robot", "action_frame", "rotation", "gripper", "control_hz", "chunk_length")},
                 cameras=tuple(_strictly(Camera, item) for item in data["cameras"]),
                 state=tuple(_strictly(Channel, item) for item in data["state"]),
                 action=tuple(_strictly(Channel, item) for item in data["action"]),

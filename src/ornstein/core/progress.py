@@ -53,7 +53,5 @@ def _lines(items: Iterable[_Item], total: int, description: str, console: Consol
         if now - spoken >= SECONDS_BETWEEN_LINES:
             spoken = now
             left = (now - started) / max(done, 1) * (total - done)
-            print(
-                f"{description}: {done}/{total}, about {left:.0f} s left", file=console.file or sys.stderr, flush=True
-            )
+            print(f"{description}: {done}/{total}, about {left:.0f} s left", file=console.file or sys.stderr, flush=True)
         yield item

@@ -50,9 +50,7 @@ class NormalizationStatistics:
             raise DataError(f"statistics need at least one frame, got a count of {self.count}")
         for table in _TABLES:
             if set(getattr(self, table)) != set(self.mean):
-                raise DataError(
-                    f"statistics: {table} names {sorted(getattr(self, table))}, mean names {sorted(self.mean)}"
-                )
+                raise DataError(f"statistics: {table} names {sorted(getattr(self, table))}, mean names {sorted(self.mean)}")
         for name, mean in self.mean.items():
             for table in _TABLES:
                 values = getattr(self, table)[name]
@@ -67,9 +65,7 @@ class NormalizationStatistics:
                 raise DataError(f"statistics of {name!r}: std is negative: {self.std[name]}")
             bounds = zip(self.minimum[name], self.maximum[name], strict=True)
             if any(low > high for low, high in bounds):
-                raise DataError(
-                    f"statistics of {name!r}: minimum {self.minimum[name]} lies above maximum {self.maximum[name]}"
-                )
+                raise DataError(f"statistics of {name!r}: minimum {self.minimum[name]} lies above maximum {self.maximum[name]}")
 
     @classmethod
     def from_arrays(cls, features: Mapping[str, ArrayLike]) -> NormalizationStatistics:
@@ -83,9 +79,7 @@ class NormalizationStatistics:
         arrays = {name: np.asarray(values, np.float64) for name, values in features.items()}
         for name, array in arrays.items():
             if array.ndim != 2 or 0 in array.shape:
-                raise DataError(
-                    f"statistics of {name!r}: need a non-empty (frames, dimensions) array, got shape {array.shape}"
-                )
+                raise DataError(f"statistics of {name!r}: need a non-empty (frames, dimensions) array, got shape {array.shape}")
             bad = ~np.isfinite(array)
             if bad.any():
                 frame, dimension = np.argwhere(bad)[0]
@@ -141,9 +135,7 @@ class NormalizationStatistics:
         except (TypeError, ValueError, AttributeError) as error:
             raise DataError(f"statistics hold something that is not a number: {error}") from error
 
-    def _aligned(
-        self, feature: str, values: ArrayLike
-    ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+    def _aligned(self, feature: str, values: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
         if feature not in self.mean:
             raise DataError(f"no statistics of {feature!r}; there are those of {sorted(self.mean)}")
         array, mean = np.asarray(values), np.asarray(self.mean[feature])

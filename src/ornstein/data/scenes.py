@@ -188,9 +188,7 @@ def _background(rng: np.random.Generator) -> tuple[str, tuple[int, int, int]]:
 def _place(rng: np.random.Generator, name: str, at: tuple[float, float], size: float) -> PlacedObject:
     jitter = rng.uniform(-3.0, 3.0, 2)
     scale = rng.uniform(0.94, 1.06)
-    return PlacedObject(
-        name, float(at[0] * RESOLUTION + jitter[0]), float(at[1] * RESOLUTION + jitter[1]), float(size * scale)
-    )
+    return PlacedObject(name, float(at[0] * RESOLUTION + jitter[0]), float(at[1] * RESOLUTION + jitter[1]), float(size * scale))
 
 
 def _caption(rng: np.random.Generator, subject: str, background: str) -> str:
@@ -243,9 +241,7 @@ def _pair(rng: np.random.Generator) -> tuple[Scene, tuple[object, ...]]:
     first, second = (str(name) for name in rng.choice(openmoji.names(), 2, replace=False))
     relation = str(rng.choice(list(RELATIONS)))
     background, rgb = _background(rng)
-    objects = tuple(
-        _place(rng, name, at, _PAIR_SIZE) for name, at in zip((first, second), _PAIR_LAYOUTS[relation], strict=True)
-    )
+    objects = tuple(_place(rng, name, at, _PAIR_SIZE) for name, at in zip((first, second), _PAIR_LAYOUTS[relation], strict=True))
     subject = f"{indefinite(first)} {RELATIONS[relation]} {indefinite(second)}"
     scene = Scene("pair", objects, background, rgb, _caption(rng, subject, background), relation=relation)
     return scene, ("pair", first, relation, second)

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 class GaussianMixture:
     """Σ_k w_k N(μ_k, Σ_k) in d dimensions, float64."""
 
-    def __init__(
-        self, weights: Float[Tensor, " k"], means: Float[Tensor, "k d"], covariances: Float[Tensor, "k d d"]
-    ) -> None:
+    def __init__(self, weights: Float[Tensor, " k"], means: Float[Tensor, "k d"], covariances: Float[Tensor, "k d d"]) -> None:
         self.weights, self.means, self.covariances = (part.double() for part in (weights, means, covariances))
         k, d = self.means.shape
         if self.weights.shape != (k,) or self.covariances.shape != (k, d, d):

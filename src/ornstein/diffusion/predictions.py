@@ -59,15 +59,15 @@ def to_pair(prediction: Tensor, kind: Prediction, x_t: Tensor, alpha: Tensor, si
     """
     check_prediction(kind)
     if kind in _NEEDS_SIGNAL and bool((alpha == 0).any()):
-        raise DataError(f"x_0 cannot be told from {kind!r} where no signal is left (alpha = 0): predict 'sample' or 'v_prediction'")
+        raise DataError(
+            f"x_0 cannot be told from {kind!r} where no signal is left (alpha = 0): predict 'sample' or 'v_prediction'"
+        )
     if kind in _NEEDS_NOISE and bool((sigma == 0).any()):
         raise DataError("epsilon cannot be told from 'sample' where there is no noise (sigma = 0, t = 0)")
     return _PAIR[kind](prediction, x_t, alpha, sigma)
 
 
-def convert(
-    prediction: Tensor, source: Prediction, target: Prediction, x_t: Tensor, alpha: Tensor, sigma: Tensor
-) -> Tensor:
+def convert(prediction: Tensor, source: Prediction, target: Prediction, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """A prediction of kind `source` as one of kind `target`; all twelve directions, exact up to rounding.
 
     Raises:

@@ -33,9 +33,9 @@ Spacing = Literal["trailing", "leading", "linspace"]
 
 
 class Step(NamedTuple):
-    """One step that was made: its number from 0, from t to t_prev, the state at t_prev, and x̂_0 as seen from t."""
+    """One step that was made: its number (from 0), from t to t_prev, the state at t_prev, and x̂_0 as seen from t."""
 
-    index: int
+    number: int
     t: int
     t_prev: int
     x: Tensor
@@ -116,9 +116,7 @@ class Sampler:
         """x at `then`, from x, x̂_0 and ε̂ at `now`. noise: standard normal, given where `stochastic` and then.t > 0."""
         raise TypeError(f"{type(self).__name__} does not say how to step")
 
-    def iterate(
-        self, denoiser: Denoiser, x: Tensor, condition: Any = None, noise: KeyedNoise | None = None
-    ) -> Iterator[Step]:
+    def iterate(self, denoiser: Denoiser, x: Tensor, condition: Any = None, noise: KeyedNoise | None = None) -> Iterator[Step]:
         """The steps one by one, for progress, previews and trajectories.
 
         Args:
@@ -130,7 +128,9 @@ class Sampler:
             OrnsteinError: the state is no longer finite; names the step.
         """
         if self.stochastic and noise is None:
-            raise DataError(f"{type(self).__name__} adds noise at each step: pass a noise source, for example KeyedNoise(seed, indices)")
+            raise DataError(
+                f"{type(self).__name__} adds noise at each step: pass a noise source, for example KeyedNoise(seed, indices)"
+            )
         x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         self._start(denoiser, condition)
         for index, (now, then) in enumerate(self.pairs):
@@ -217,7 +217,9 @@ class _FlowSampler(Sampler):
     def __init__(self, schedule: NoiseSchedule, num_steps: int, **settings: Any) -> None:
         super().__init__(schedule, num_steps, **settings)
         if self.pairs[0][0].alpha == 0.0:
-            raise DataError("this ODE sampler divides by alpha, and no signal is left at the first step: use DDIM with v-prediction")
+            raise DataError(
+                "this ODE sampler divides by alpha, and no signal is left at the first step: use DDIM with v-prediction"
+            )
 
     def _start(self, denoiser: Denoiser, condition: Any) -> None:
         self._denoiser, self._condition = denoiser, condition

@@ -74,7 +74,12 @@ def autoencoder_loss(
     loss = absolute + edge_weight * edges + equivariance_weight * small + prior_weight * prior
     with torch.no_grad():
         squared = (reconstruction.clamp(-1, 1) - pixels).square().mean() / 4
-    return loss, {"psnr": -10 * squared.log10(), "absolute": absolute.detach(), "small": small.detach(), "z_rms": prior.detach().sqrt()}
+    return loss, {
+        "psnr": -10 * squared.log10(),
+        "absolute": absolute.detach(),
+        "small": small.detach(),
+        "z_rms": prior.detach().sqrt(),
+    }
 
 
 def _edge_difference(a: Tensor, b: Tensor) -> Tensor:

@@ -106,7 +106,5 @@ class Autoencoder(nn.Module):
     def decode(self, latents: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch 3 height width"]:
         """Standardised latents → pictures; values are not clipped to [−1, 1] here."""
         if latents.ndim != 4 or latents.shape[1] != self.config.latent_channels:
-            raise DataError(
-                f"the decoder takes latents (batch, {self.config.latent_channels}, h, w), got {tuple(latents.shape)}"
-            )
+            raise DataError(f"the decoder takes latents (batch, {self.config.latent_channels}, h, w), got {tuple(latents.shape)}")
         return self.decoder(latents * self.latent_std.view(1, -1, 1, 1) + self.latent_mean.view(1, -1, 1, 1))

@@ -179,14 +179,13 @@ class DiT(nn.Module):
         self.out_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.out_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.patch_out = nn.Linear(width, token_size)
-        for zeroed in (self.patch_out, self.out_modulation[1]):
-            nn.init.zeros_(zeroed.weight)
-            nn.init.zeros_(zeroed.bias)
+        for zeroed in (self.patch_out, self.out_modulation.get_submodule("1")):
+            for parameter in zeroed.parameters():
+                nn.init.zeros_(parameter)
         with torch.no_grad():  # gates start at zero whatever the condition (adaLN-Zero)
-            for block in self.blocks:
-                block.modulation_offset[[2, 5]] = 0.0
-            self.modulation[1].weight.view(6, width, width)[[2, 5]] = 0.0
-            self.modulation[1].bias.view(6, width)[[2, 5]] = 0.0
+            for name, parameter in self.named_parameters():
+                if name.endswith("modulation_offset") or name.startswith("modulation."):
+                    parameter.view(6, width, -1)[[2, 5]] = 0.0
 
     def forward(
         self, x_t: Float[Tensor, "batch channels size size"], t: Int64[Tensor, " batch"], condition: TextCondition
@@ -210,7 +209,9 @@ class DiT(nn.Module):
         config = self.config
         expected = (config.latent_channels, config.latent_size, config.latent_size)
         if tuple(x_t.shape[1:]) != expected:
-            raise DataError(f"this denoiser takes latents (batch, {expected[0]}, {expected[1]}, {expected[2]}), got {tuple(x_t.shape)}")
+            raise DataError(
+                f"this denoiser takes latents (batch, {expected[0]}, {expected[1]}, {expected[2]}), got {tuple(x_t.shape)}"
+            )
         if tuple(condition.pieces.shape) != (len(x_t), config.text_length, TEXT_SIZE):
             raise DataError(
                 f"this denoiser reads texts as (batch {len(x_t)}, {config.text_length}, {TEXT_SIZE}) piece vectors,"
@@ -236,7 +237,7 @@ class DiT(nn.Module):
 
     def _to_latent(self, x_BND: Tensor) -> Tensor:
         grid = self.config.latent_size // self.config.patch_size
-        return functional.pixel_shuffle(x_BND.transpose(1, 2).unflatten(-1, (grid, grid)), self.config.patch_size)
+        return functional.pixel_shuffle(x_BND.transpose(1, 2).reshape(len(x_BND), -1, grid, grid), self.config.patch_size)
 
 
 def time_embedding(t: Int64[Tensor, " batch"], size: int, longest_period: float = 10_000.0) -> Float[Tensor, "batch size"]:

@@ -51,7 +51,6 @@ class AutoencoderRecipe:
 
 def train_autoencoder(recipe: AutoencoderRecipe, out: Path, *, resume: bool = False) -> TrainResult:
     """Train and export to `out/model`; previews of fresh scenes beside their reconstructions land in `out/previews`."""
-    import torch
 
     from ornstein.images.autoencoding import autoencoder_loss
     from ornstein.training import initialise, train

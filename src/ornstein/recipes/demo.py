@@ -118,7 +118,9 @@ def _film(pipeline: TextToImagePipeline, seed: int) -> Filmstrip:
         pixels = pipeline.decode(steps[k].x)[0]
         pictures.append(Picture(pixels, f"t = {steps[k].t_prev}"))
     return Filmstrip(
-        "From noise to picture", f"“{FILM_PROMPT}”, decoded at ten of {STEPS} steps as time t runs from 1000 to 0.", tuple(pictures)
+        "From noise to picture",
+        f"“{FILM_PROMPT}”, decoded at ten of {STEPS} steps as time t runs from 1000 to 0.",
+        tuple(pictures),
     )
 
 
@@ -180,7 +182,9 @@ def _facts(clock: _Clock, seed: int) -> tuple[tuple[str, str], ...]:
 
     rows = [(stage, f"{seconds:.1f} s") for stage, seconds in clock.stages]
     rows.append(("in all", f"{sum(seconds for _, seconds in clock.stages):.1f} s"))
-    rows.append(("machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads"))
+    rows.append(
+        ("machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads")
+    )
     rows.append(("software", f"ornstein {ornstein.__version__}, Python {platform.python_version()}, torch {torch.__version__}"))
     rows.append(("command", f"ornstein demo --seed {seed}"))
     return tuple(rows)

@@ -43,7 +43,6 @@ class EmojiClassifierRecipe:
 
 def train_emoji_classifier(recipe: EmojiClassifierRecipe, out: Path, *, resume: bool = False) -> TrainResult:
     """Train and export to `out/model`."""
-    import torch
     from torch.nn import functional
 
     from ornstein.training import initialise, train

@@ -88,7 +88,9 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
 
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         condition = TextCondition(batch["sentence"], batch["pieces"], batch["mask"])
-        result = ddpm_loss(model, batch["latents"], condition, schedule, recipe.prediction, rng, weighting=recipe.weighting, stratified=True)
+        result = ddpm_loss(
+            model, batch["latents"], condition, schedule, recipe.prediction, rng, weighting=recipe.weighting, stratified=True
+        )
         return result.loss, {}
 
     def build() -> DiT:
@@ -116,9 +118,7 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
     )
 
 
-def _latent_scenes(
-    recipe: TextToImageRecipe, out: Path, first_stage: Checkpoint, encoder: Any
-) -> LatentScenes:
+def _latent_scenes(recipe: TextToImageRecipe, out: Path, first_stage: Checkpoint, encoder: Any) -> LatentScenes:
     import torch
 
     from ornstein.data.latents import build_latent_scenes
@@ -178,7 +178,7 @@ def _previewer(config: TextToImageConfig, first_stage: Checkpoint) -> Any:
 
         autoencoder = load_strictly(Autoencoder(AutoencoderConfig(**first_stage.config)), first_stage)
         pipeline = TextToImagePipeline(copy.deepcopy(model), autoencoder, config)  # type: ignore[arg-type]
-        pictures = pipeline(PREVIEW_PROMPTS, num_inference_steps=25)
+        pictures = pipeline(PREVIEW_PROMPTS, num_inference_steps=25, batch_size=len(PREVIEW_PROMPTS))
         sheet = np.concatenate([np.asarray(picture) for picture in pictures], axis=1)
         Image.fromarray(sheet).save(path)
 

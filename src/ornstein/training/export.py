@@ -110,7 +110,5 @@ def _narrowed(name: str, tensor: Tensor) -> Tensor:
         return tensor.float()
     largest = float(tensor.abs().max()) if tensor.numel() else 0.0
     if largest > torch.finfo(torch.float16).max:
-        raise TrainingError(
-            f"cannot export the model: {name} reaches {largest:.3g}, above float16's largest number 65504"
-        )
+        raise TrainingError(f"cannot export the model: {name} reaches {largest:.3g}, above float16's largest number 65504")
     return tensor.half()

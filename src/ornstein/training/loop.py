@@ -153,9 +153,7 @@ class _Training:
             json.dumps(config, allow_nan=False)
             self.hyper_parameters = json.loads(json.dumps(hyper_parameters, default=str, allow_nan=False))
         except (TypeError, ValueError) as error:
-            raise TrainingError(
-                f"the configuration of recipe {self.recipe!r} cannot be written as JSON: {error}"
-            ) from error
+            raise TrainingError(f"the configuration of recipe {self.recipe!r} cannot be written as JSON: {error}") from error
         self.kind, self.config, self.contract, self.card = kind, config, contract, card
         self.extra_files = extra_files or {}
 
@@ -168,9 +166,7 @@ class _Training:
             return
         checkpoint = self.run.newest_valid(self.reporter.warn)
         if checkpoint.kind != self.kind:
-            raise TrainingError(
-                f"cannot resume {checkpoint.path}: it is of kind {checkpoint.kind!r}, not {self.kind!r}"
-            )
+            raise TrainingError(f"cannot resume {checkpoint.path}: it is of kind {checkpoint.kind!r}, not {self.kind!r}")
         # The configuration too: it may hold what hyper-parameters only name, such as a first stage's fingerprint.
         now = {"config": json.loads(json.dumps(self.config)), **self.hyper_parameters}
         then = {"config": checkpoint.config, **checkpoint.provenance["hyper_parameters"]}
@@ -325,9 +321,7 @@ def _accelerator(optimization: Optimization) -> Accelerator:
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
     supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
     if accelerator.distributed_type not in supported:
-        raise TrainingError(
-            f"training runs on one device or data parallel, not under {accelerator.distributed_type.value}"
-        )
+        raise TrainingError(f"training runs on one device or data parallel, not under {accelerator.distributed_type.value}")
     if optimization.batch_size % accelerator.num_processes:
         raise TrainingError(
             f"a batch of {optimization.batch_size} cannot be shared by {accelerator.num_processes} processes: "
@@ -339,6 +333,4 @@ def _accelerator(optimization: Optimization) -> Accelerator:
 def _require_float32(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter.dtype != torch.float32:
-            raise TrainingError(
-                f"weights are trained in float32, but {name} is {parameter.dtype}: call model.float() first"
-            )
+            raise TrainingError(f"weights are trained in float32, but {name} is {parameter.dtype}: call model.float() first")

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 _STEP = "step-"
 _SHOWN_DIFFERENCES = 8
 # How often something is written changes nothing in the weights.
-_FREE_TO_CHANGE = {
-    f"optimization.{name}" for name in ("log_every", "checkpoint_every", "preview_every", "keep_checkpoints")
-}
+_FREE_TO_CHANGE = {f"optimization.{name}" for name in ("log_every", "checkpoint_every", "preview_every", "keep_checkpoints")}
 
 
 class RunFolder:
@@ -64,9 +62,7 @@ class RunFolder:
         # A log alone is what a run leaves that ended before its first checkpoint: nothing to go on with or to lose.
         if (self._steps() or self.model.exists()) and not resume and not overwrite:
             self.close()
-            raise TrainingError(
-                f"{self.out} already holds a training run: go on with --resume, or choose another output folder"
-            )
+            raise TrainingError(f"{self.out} already holds a training run: go on with --resume, or choose another output folder")
         if not resume:
             for folder in (self.checkpoints, self.previews, self.model):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -108,9 +104,7 @@ class RunFolder:
                 return read_checkpoint(self.checkpoint_at(step))
             except CheckpointError as error:
                 warn(f"passing over a damaged checkpoint: {error}")
-        raise TrainingError(
-            f"cannot resume in {self.out}: none of its checkpoints is whole; start it again in another folder"
-        )
+        raise TrainingError(f"cannot resume in {self.out}: none of its checkpoints is whole; start it again in another folder")
 
     def prune(self, keep: int) -> None:
         """Delete all but the newest `keep` checkpoints."""
@@ -122,9 +116,7 @@ class RunFolder:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a line to the log; a number that is not finite becomes null, as JSON has no word for it."""
-        clean = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
-        }
+        clean = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
         try:
             with self._log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(clean) + "\n")

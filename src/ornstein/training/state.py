@@ -77,18 +77,14 @@ class TrainingState:
             TrainingError: the checkpoint is an exported model, or of a network with other tensors.
         """
         if _PROGRESS not in checkpoint.files:
-            raise TrainingError(
-                f"cannot resume from {checkpoint.path}: it is a finished model without a training state"
-            )
+            raise TrainingError(f"cannot resume from {checkpoint.path}: it is a finished model without a training state")
         try:
             self.model.load_state_dict(_tensors(checkpoint, WEIGHTS), strict=True)
             self.ema.model.load_state_dict(_tensors(checkpoint, _EMA), strict=True)
             self._restore_moments(_tensors(checkpoint, _OPTIMIZER))
         except (RuntimeError, KeyError) as error:
             reason = " ".join(str(error).split())
-            raise TrainingError(
-                f"cannot resume from {checkpoint.path}: it does not fit the network: {reason}"
-            ) from error
+            raise TrainingError(f"cannot resume from {checkpoint.path}: it does not fit the network: {reason}") from error
         progress = json.loads(checkpoint.read_bytes(_PROGRESS))
         self.step, self.seconds = progress["step"], progress["seconds"]
         self.loss = math.nan if progress["loss"] is None else progress["loss"]
