@@ -1,0 +1,90 @@
+"""Demonstrations: the expert at work, recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ornstein.core.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ornstein.simulation.environment import TabletopEnv
+    from ornstein.simulation.expert import PickExpert
+    from ornstein.simulation.scene import Scene
+
+_TRANSLATION_NOISE = 0.014
+_ROTATION_NOISE = 0.10
+_RUN_LENGTH = 2
+
+
+@dataclass(frozen=True)
+class Episode:
+    """T steps: what was seen before each action, and the action that the expert wanted.
+
+    frames: {camera: uint8 (T, H, W, 3)}. states: float32 (T, 7). actions: float32 (T, 7), clean even where the executed one
+    was disturbed. target_pixels: float32 (T, 2), the named block in the front picture, [−1, 1].
+    """
+
+    seed: int
+    scene: Scene
+    frames: dict[str, NDArray[np.uint8]]
+    states: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    target_pixels: NDArray[np.float32]
+    success: bool
+
+    @property
+    def instruction(self) -> str:
+        """The sentence of the episode."""
+        return self.scene.instruction
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+def generate_episode(env: TabletopEnv, expert: PickExpert, seed: int, *, noise: float = 0.0) -> Episode:
+    """Let the expert solve the scene of `seed`.
+
+    Args:
+        noise: chance that a disturbance of two steps begins at a step. Then the executed action is the expert's plus Gaussian
+            noise (14 mm, 0.1 rad) while the recorded one stays clean: the data show how to come back (Laskey et al. 2017, DART).
+
+    Raises:
+        DataError: noise is not a probability.
+    """
+    if not 0.0 <= noise <= 1.0:
+        raise DataError(f"noise is a probability between 0 and 1, got {noise}")
+    rng = np.random.default_rng([seed, 11])
+    observation, _ = env.reset(seed=seed)
+    seen, states, actions, pixels = [], [], [], []
+    disturbed, done, success = 0, False, False
+    while not done:
+        action = expert.act(env)
+        seen.append(observation["pixels"])
+        states.append(observation["agent_pos"])
+        actions.append(action)
+        pixels.append(env.target_pixel())
+        if disturbed == 0 and rng.random() < noise:
+            disturbed = _RUN_LENGTH
+        executed = action.copy()
+        if disturbed:
+            disturbed -= 1
+            executed[:3] += rng.normal(0, _TRANSLATION_NOISE, 3).astype(np.float32)
+            executed[5] += np.float32(rng.normal(0, _ROTATION_NOISE))
+        observation, _, success, truncated, _ = env.step(executed)
+        done = success or truncated
+    if env.scene is None:
+        raise DataError("the environment lost its scene")
+    return Episode(
+        seed=seed,
+        scene=env.scene,
+        frames={camera: np.stack([frame[camera] for frame in seen]) for camera in seen[0]},
+        states=np.stack(states),
+        actions=np.stack(actions),
+        target_pixels=np.stack(pixels),
+        success=success,
+    )
