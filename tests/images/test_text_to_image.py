@@ -16,7 +16,7 @@ from ornstein.images import TextToImageConfig, TextToImagePipeline
 from ornstein.networks.autoencoder import Autoencoder, AutoencoderConfig
 from ornstein.networks.dit import DiT, DiTConfig
 
-NETWORK = DiTConfig(width=32, depth=1, heads=2, text_depth=1)
+NETWORK = DiTConfig(width=32, depth=1, heads=2)
 STAGE = AutoencoderConfig(quarter_channels=8, eighth_channels=8, encoder_blocks=1, decoder_blocks=1)
 
 

@@ -6,7 +6,7 @@ import torch
 from ornstein.core.errors import DataError
 from ornstein.networks.dit import DiT, DiTConfig, TextCondition, sincos_positions
 
-CONFIG = DiTConfig(latent_size=8, width=32, depth=2, heads=2, text_depth=1, text_length=6)
+CONFIG = DiTConfig(latent_size=8, patch_size=2, width=32, depth=2, heads=2, text_depth=1, text_length=6)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ornstein.core.errors import DataError
+from ornstein.networks.attention import MLP, Attention
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
@@ -37,11 +38,11 @@ class DiTConfig:
 
     latent_size: int = 16
     latent_channels: int = 4
-    patch_size: int = 2
+    patch_size: int = 4
     width: int = 256
-    depth: int = 8
+    depth: int = 10
     heads: int = 4
-    text_depth: int = 2
+    text_depth: int = 1
     text_length: int = 24
 
 
@@ -70,42 +71,6 @@ class TextCondition(NamedTuple):
         return self._replace(mask=self.mask & ~dropped[:, None])
 
 
-class Attention(nn.Module):
-    """Multi-head attention, written out: at 64 tokens torch's fused CPU kernel is slower (its backward pass above all)."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        if width % heads:
-            raise DataError(f"the width {width} must be divisible by the number of heads {heads}")
-        self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x_BND: Tensor, context_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
-        query_BHND = self.query(x_BND).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        key_BHLD, value_BHLD = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.key_value(context_BLD).chunk(2, -1)
-        )
-        scores_BHNL = query_BHND @ key_BHLD.transpose(-1, -2) * (x_BND.shape[-1] // self.heads) ** -0.5
-        if mask_BL is not None:
-            scores_BHNL = scores_BHNL.masked_fill(~mask_BL[:, None, None, :], -1e4)
-        attended_BHND = scores_BHNL.softmax(-1).to(value_BHLD.dtype) @ value_BHLD
-        return self.out(attended_BHND.transpose(1, 2).flatten(2))
-
-
-class MLP(nn.Module):
-    """D → 4D → D with GELU."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.up = nn.Linear(width, 4 * width)
-        self.down = nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(functional.gelu(self.up(x), approximate="tanh"))
-
-
 class TextBlock(nn.Module):
     """An ordinary pre-norm transformer block over the word pieces."""
 
@@ -117,7 +82,7 @@ class TextBlock(nn.Module):
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         h_BLD = self.norm1(x_BLD)
-        x_BLD = x_BLD + self.attention(h_BLD, h_BLD, mask_BL)
+        x_BLD = x_BLD + self.attention(h_BLD, h_BLD, mask_BL[:, None, None])
         return x_BLD + self.mlp(self.norm2(x_BLD))
 
 
@@ -139,7 +104,7 @@ class DiTBlock(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation_B6D + self.modulation_offset)[:, :, None].unbind(1)
         h_BND = self.norm1(x_BND) * (1 + scale1) + shift1
         x_BND = x_BND + gate1 * self.attention(h_BND, h_BND)
-        x_BND = x_BND + self.cross_attention(x_BND, text_BLD, mask_BL)
+        x_BND = x_BND + self.cross_attention(x_BND, text_BLD, mask_BL[:, None, None])
         return x_BND + gate2 * self.mlp(self.norm2(x_BND) * (1 + scale2) + shift2)
 
 

@@ -36,8 +36,8 @@ PREVIEW_PROMPTS = (
 
 def _optimization() -> Optimization:
     return Optimization(
-        steps=2600,
-        batch_size=96,
+        steps=3200,
+        batch_size=128,
         learning_rate=1e-3,
         warmup_steps=200,
         weight_decay=0.01,

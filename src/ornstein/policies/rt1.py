@@ -1,0 +1,154 @@
+"""RT-1, small (Brohan et al. 2022, "RT-1: Robotics Transformer for Real-World Control at Scale").
+
+    picture ─▶ FiLM convolutions ─▶ TokenLearner ─▶ 8 tokens ┐
+    sentence ─▶ USE vector ───┘                              ├─ causal transformer over a short history ─▶ 7 × 256 logits
+    (arm state ─▶ 1 token, optional) ───────────────────────┘
+
+As in the paper, the seven dimensions of an action are classified in parallel, from one readout a frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ornstein.networks.causal_transformer import CausalTransformer
+from ornstein.networks.film_convnet import SENTENCE_SIZE, FiLMConvNet, TokenLearner
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64, UInt8
+
+ACTION_SIZE = 7
+
+
+@dataclass(frozen=True)
+class RT1Config:
+    """Sizes of the network.
+
+    image_size: side of the square picture in pixels. history: frames that an action depends on, at most.
+    channels, blocks: of the convolutional network at a quarter and an eighth of the resolution.
+    tokens: a frame. state_size: numbers of the arm's state that are fed as one more token; 0 feeds none, as in the paper.
+    """
+
+    image_size: int = 128
+    history: int = 3
+    channels: tuple[int, int] = (48, 96)
+    blocks: tuple[int, int] = (1, 3)
+    tokens: int = 8
+    width: int = 192
+    depth: int = 3
+    heads: int = 4
+    num_bins: int = 256
+    state_size: int = 7
+
+
+class RT1(nn.Module):
+    """The network. Buffers standardise sentence vectors and arm states over the training data."""
+
+    sentence_mean: Tensor
+    sentence_std: Tensor
+    state_mean: Tensor
+    state_std: Tensor
+
+    def __init__(self, config: RT1Config) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = FiLMConvNet(config.channels, config.blocks)
+        self.token_learner = TokenLearner(self.vision.out_channels, config.tokens, config.width, config.image_size // 8)
+        self.state_in = nn.Linear(config.state_size, config.width) if config.state_size else None
+        tokens = config.tokens + (1 if config.state_size else 0)
+        self.transformer = CausalTransformer(config.width, config.depth, config.heads, config.history, tokens)
+        self.head = nn.Linear(config.width, ACTION_SIZE * config.num_bins)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.register_buffer("sentence_mean", torch.zeros(SENTENCE_SIZE))
+        self.register_buffer("sentence_std", torch.ones(SENTENCE_SIZE))
+        self.register_buffer("state_mean", torch.zeros(config.state_size))
+        self.register_buffer("state_std", torch.ones(config.state_size))
+
+    def forward(
+        self,
+        pictures: UInt8[Tensor, "batch frames height width 3"] | Float[Tensor, "batch frames 3 height width"],
+        sentence: Float[Tensor, "batch 512"],
+        state: Float[Tensor, "batch frames state"],
+    ) -> tuple[Float[Tensor, "batch frames 7 bins"], Float[Tensor, "batch frames tokens cells"]]:
+        """Logits of every frame's action, and of TokenLearner's maps.
+
+        Args:
+            pictures: uint8 with channels last, or floats in [0, 1] with channels first; at most `history` frames, oldest first.
+            sentence: the encoder's vector. state: the arm's state at each frame, in the contract's units.
+        """
+        if pictures.dtype == torch.uint8:
+            pictures = pictures.permute(0, 1, 4, 2, 3).float() / 255
+        batch, frames = pictures.shape[:2]
+        words = ((sentence - self.sentence_mean) / self.sentence_std).repeat_interleave(frames, dim=0)
+        tokens_NKD, maps_NKP = self.token_learner(self.vision(pictures.flatten(0, 1), words))
+        tokens_BTKD = tokens_NKD.unflatten(0, (batch, frames))
+        if self.state_in is not None:
+            state_BT1D = self.state_in((state - self.state_mean) / self.state_std)[:, :, None]
+            tokens_BTKD = torch.cat([tokens_BTKD, state_BT1D.to(tokens_BTKD.dtype)], dim=2)
+        read_BTD = self.transformer(tokens_BTKD)
+        logits = self.head(read_BTD).float().unflatten(-1, (ACTION_SIZE, self.config.num_bins))
+        return logits, maps_NKP.unflatten(0, (batch, frames))
+
+
+def rt1_loss(
+    model: RT1,
+    pictures: UInt8[Tensor, "batch frames height width 3"],
+    sentence: Float[Tensor, "batch 512"],
+    state: Float[Tensor, "batch frames state"],
+    tokens: Int64[Tensor, "batch frames 7"],
+    target_pixel: Float[Tensor, "batch frames 2"],
+    rng: torch.Generator,
+    *,
+    smoothing_bins: float,
+    attention_supervision: float,
+    color_jitter: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy over the seven tokens of every frame, plus a training aid.
+
+    Args:
+        tokens: the expert's actions. target_pixel: centre of the named block, (column, row) in [−1, 1].
+        smoothing_bins: standard deviation in bins of a Gaussian around the expert's bin; neighbours are nearly right. 0: one-hot.
+        attention_supervision: weight of the cross-entropy between TokenLearner's first map and the block's cell. From action
+            labels alone, telling which word means which drawing takes many more episodes; nothing of it is used when acting.
+        color_jitter: largest relative change of brightness and contrast, drawn once a window.
+    """
+    logits, maps = model(_jitter(pictures, color_jitter, rng), sentence, state)
+    log_probabilities = logits.log_softmax(-1)
+    if smoothing_bins > 0:
+        bins = torch.arange(logits.shape[-1], device=logits.device)
+        soft = torch.softmax(-0.5 * ((bins - tokens[..., None]) / smoothing_bins) ** 2, dim=-1)
+        cross_entropy = -(soft * log_probabilities).sum(-1)
+    else:
+        cross_entropy = -log_probabilities.gather(-1, tokens[..., None]).squeeze(-1)
+    grid = model.token_learner.grid
+    cell = ((target_pixel + 1) / 2 * grid).long().clamp(0, grid - 1)
+    pointing = functional.cross_entropy(maps[:, :, 0].flatten(0, 1), (cell[..., 1] * grid + cell[..., 0]).flatten())
+    loss = cross_entropy.mean() + attention_supervision * pointing
+    with torch.no_grad():
+        gripper = ((logits[..., 6, :].argmax(-1) >= logits.shape[-1] // 2) == (tokens[..., 6] >= logits.shape[-1] // 2)).float().mean()
+        error = (logits[..., :3, :].argmax(-1) - tokens[..., :3]).abs().float().mean()
+        seen = maps[:, :, 0].argmax(-1)
+        near = torch.maximum((seen // grid - cell[..., 1]).abs(), (seen % grid - cell[..., 0]).abs()) <= 1
+    return loss, {
+        "tokens": cross_entropy.mean().detach(),
+        "pointing": pointing.detach(),
+        "points_right": near.float().mean(),
+        "bins_off": error,
+        "gripper_right": gripper,
+    }
+
+
+def _jitter(pictures: Tensor, amount: float, rng: torch.Generator) -> Tensor:
+    """Brightness and contrast changed a little, the same for all frames of a window; floats, channels first."""
+    floats = pictures.permute(0, 1, 4, 2, 3).float() / 255
+    if amount <= 0:
+        return floats
+    shape = (len(floats), 1, 1, 1, 1)
+    draw = torch.rand((2, *shape), generator=rng, device=floats.device) * 2 - 1
+    return ((floats - 0.5) * (1 + amount * draw[0]) + 0.5 + 0.5 * amount * draw[1]).clamp(0, 1)

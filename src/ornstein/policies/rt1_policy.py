@@ -1,0 +1,120 @@
+"""RT-1 as something that acts: history, checks, decoding."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ornstein.actions import UniformBins
+from ornstein.core.contract import EmbodimentContract
+from ornstein.core.errors import CheckpointError, DataError
+from ornstein.language import UniversalSentenceEncoder
+from ornstein.policies.rt1 import RT1, RT1Config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from ornstein.core.checkpoint import Checkpoint
+    from ornstein.core.types import Observation
+
+
+class RT1Policy:
+    """Acts greedily: the most likely bin of each dimension. Remembers the last few frames; `reset` before each episode."""
+
+    def __init__(
+        self,
+        network: RT1,
+        contract: EmbodimentContract,
+        *,
+        encode: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
+        fingerprint: str = "untrained",
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """
+        Args:
+            encode: sentences → vectors (N, 512); the Universal Sentence Encoder unless given.
+            fingerprint: of the checkpoint, for reports.
+        """
+        if len(contract.cameras) != 1 or {contract.cameras[0].height, contract.cameras[0].width} != {network.config.image_size}:
+            raise DataError(f"this RT-1 sees one camera of {network.config.image_size} px, the contract has {contract.cameras}")
+        self._contract = contract
+        self.network = network.to(device).eval()
+        self.device = torch.device(device)
+        self.fingerprint = fingerprint
+        self._bins = UniformBins.from_contract(contract, network.config.num_bins)
+        self._encode = encode or UniversalSentenceEncoder().encode
+        self.reset()
+
+    @property
+    def contract(self) -> EmbodimentContract:
+        """The body that it was trained on."""
+        return self._contract
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> RT1Policy:
+        """Load strictly.
+
+        Raises:
+            CheckpointError: no contract, or configuration or weights that do not fit.
+        """
+        if checkpoint.contract is None:
+            raise CheckpointError(f"{checkpoint.path} has no contract.json: a policy cannot act without one")
+        config = dict(checkpoint.config)
+        try:
+            config["channels"], config["blocks"] = tuple(config["channels"]), tuple(config["blocks"])
+            network = RT1(RT1Config(**config))
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"the configuration of {checkpoint.path} does not fit an RT-1: {error}") from error
+        tensors = {name: torch.as_tensor(value) for name, value in checkpoint.tensors().items()}
+        try:
+            network.load_state_dict(tensors, strict=True)
+        except RuntimeError as error:
+            raise CheckpointError(f"the weights in {checkpoint.path} do not fit their configuration: {error}") from error
+        return cls(network, checkpoint.contract, fingerprint=checkpoint.fingerprint)
+
+    def reset(self) -> None:
+        """Forget the episode so far."""
+        history = self.network.config.history
+        self._pictures: deque[NDArray[np.uint8]] = deque(maxlen=history)
+        self._states: deque[NDArray[np.float32]] = deque(maxlen=history)
+
+    @torch.inference_mode()
+    def act(self, observation: Observation) -> NDArray[np.float32]:
+        """The next action, float32 (7,), within the contract's bounds.
+
+        An empty instruction is allowed (it is a control in evaluations): its vector is zero.
+
+        Raises:
+            DataError: a camera or the state is missing, of another size or type, or not finite.
+        """
+        picture, state = self._checked(observation)
+        self._pictures.append(picture)
+        self._states.append(state)
+        instruction = observation["instruction"]
+        words = self._encode([instruction])[0] if instruction.strip() else np.zeros(512, dtype=np.float32)
+        logits, _ = self.network(
+            torch.from_numpy(np.stack(self._pictures)[None]).to(self.device),
+            torch.from_numpy(words[None]).to(self.device),
+            torch.from_numpy(np.stack(self._states)[None]).to(self.device)[..., : self.network.config.state_size],
+        )
+        return self._bins.decode(logits[0, -1].argmax(-1).cpu().numpy())
+
+    def _checked(self, observation: Observation) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        camera = self._contract.cameras[0]
+        pixels: Any = observation["pixels"]
+        if camera.name not in pixels:
+            raise DataError(f"the observation lacks camera {camera.name!r}; it has {sorted(pixels)}")
+        picture = np.asarray(pixels[camera.name])
+        if picture.shape != (camera.height, camera.width, 3) or picture.dtype != np.uint8:
+            raise DataError(
+                f"camera {camera.name!r} must give uint8 ({camera.height}, {camera.width}, 3), got {picture.dtype} {picture.shape}"
+            )
+        state = np.asarray(observation["agent_pos"], dtype=np.float32)
+        if state.shape != (len(self._contract.state),) or not np.isfinite(state).all():
+            raise DataError(f"agent_pos must be {len(self._contract.state)} finite numbers, got {state!r}")
+        return picture.copy(), state
