@@ -41,7 +41,9 @@ def test_every_requirement_is_pinned_to_a_version_that_it_accepts() -> None:
         assert requirement.specifier.contains(pin), text
 
 
-@pytest.mark.parametrize("module", ["ornstein", "ornstein.core", "ornstein.assets", "ornstein.simulation", "ornstein.report", "ornstein.cli"])
+@pytest.mark.parametrize(
+    "module", ["ornstein", "ornstein.core", "ornstein.assets", "ornstein.simulation", "ornstein.report", "ornstein.cli"]
+)
 def test_light_modules_import_without_torch(module: str) -> None:
     code = f"import sys, {module}; assert 'torch' not in sys.modules, 'torch was imported'"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -24,7 +24,7 @@ Status = Literal["ok", "warn", "fail"]
 
 _GL_PACKAGES = "libegl1 libgl1-mesa-dri libosmesa6"
 _RENDER = (
-    "import mujoco; m = mujoco.MjModel.from_xml_string('<mujoco><worldbody><light pos=\"0 0 2\"/><geom size=\".3\"/></worldbody></mujoco>');"
+    'import mujoco; m = mujoco.MjModel.from_xml_string(\'<mujoco><worldbody><light pos="0 0 2"/><geom size=".3"/></worldbody></mujoco>\');'
     "d = mujoco.MjData(m); mujoco.mj_forward(m, d); r = mujoco.Renderer(m, 32, 32); r.update_scene(d); assert r.render().max() > 0; r.close()"
 )
 _RENDER_SECONDS = 60
@@ -123,7 +123,12 @@ def check_rendering() -> Check:
         environment = {**os.environ, "MUJOCO_GL": backend}
         try:
             done = subprocess.run(
-                [sys.executable, "-c", _RENDER], env=environment, capture_output=True, text=True, timeout=_RENDER_SECONDS, check=False
+                [sys.executable, "-c", _RENDER],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=_RENDER_SECONDS,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             problems.append(f"{backend} did not answer in {_RENDER_SECONDS} s")

@@ -28,7 +28,9 @@ class UniformBins:
 
     def __post_init__(self) -> None:
         if len(self.low) != len(self.high) or not self.low or self.num_bins < 2:
-            raise DataError(f"bins need as many lower as upper bounds and at least 2 bins, got {self.low}, {self.high}, {self.num_bins}")
+            raise DataError(
+                f"bins need as many lower as upper bounds and at least 2 bins, got {self.low}, {self.high}, {self.num_bins}"
+            )
         if not all(np.isfinite(a) and np.isfinite(b) and a < b for a, b in zip(self.low, self.high, strict=True)):
             raise DataError(f"every lower bound must be finite and below its upper bound, got {self.low} and {self.high}")
 

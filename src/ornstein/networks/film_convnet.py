@@ -74,7 +74,9 @@ class FiLMConvNet(nn.Module):
         self, pictures: Float[Tensor, "batch 3 height width"], sentence: Float[Tensor, "batch 512"]
     ) -> Float[Tensor, "batch channels h w"]:
         if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.shape[2] % 8 or pictures.shape[3] % 8:
-            raise DataError(f"the network takes pictures (batch, 3, height, width) with sides divisible by 8, got {tuple(pictures.shape)}")
+            raise DataError(
+                f"the network takes pictures (batch, 3, height, width) with sides divisible by 8, got {tuple(pictures.shape)}"
+            )
         language = self.language(sentence)
         h = self.stem(functional.pixel_unshuffle(pictures - 0.5, _UNSHUFFLE))
         for block in self.quarter_blocks:

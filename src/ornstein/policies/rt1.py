@@ -36,7 +36,7 @@ class RT1Config:
 
     image_size: int = 128
     history: int = 3
-    channels: tuple[int, int] = (48, 96)
+    channels: tuple[int, int] = (32, 64)
     blocks: tuple[int, int] = (1, 3)
     tokens: int = 8
     width: int = 192
@@ -131,7 +131,9 @@ def rt1_loss(
     pointing = functional.cross_entropy(maps[:, :, 0].flatten(0, 1), (cell[..., 1] * grid + cell[..., 0]).flatten())
     loss = cross_entropy.mean() + attention_supervision * pointing
     with torch.no_grad():
-        gripper = ((logits[..., 6, :].argmax(-1) >= logits.shape[-1] // 2) == (tokens[..., 6] >= logits.shape[-1] // 2)).float().mean()
+        gripper = (
+            ((logits[..., 6, :].argmax(-1) >= logits.shape[-1] // 2) == (tokens[..., 6] >= logits.shape[-1] // 2)).float().mean()
+        )
         error = (logits[..., :3, :].argmax(-1) - tokens[..., :3]).abs().float().mean()
         seen = maps[:, :, 0].argmax(-1)
         near = torch.maximum((seen // grid - cell[..., 1]).abs(), (seen % grid - cell[..., 0]).abs()) <= 1

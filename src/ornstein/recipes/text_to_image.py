@@ -36,7 +36,7 @@ PREVIEW_PROMPTS = (
 
 def _optimization() -> Optimization:
     return Optimization(
-        steps=3200,
+        steps=2500,
         batch_size=128,
         learning_rate=1e-3,
         warmup_steps=200,

@@ -38,7 +38,9 @@ class ToolController:
         self._posture.set_target(reference)
         self._limits = [mink.ConfigurationLimit(model)]
 
-    def solve(self, qpos: NDArray[np.float64], position: NDArray[np.float64], rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    def solve(
+        self, qpos: NDArray[np.float64], position: NDArray[np.float64], rotation: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """Joint angles [rad] (7,) for a tool at `position` [m] with `rotation` (3, 3), starting from the state `qpos`."""
         mink = self._mink
         target = mink.SE3.from_rotation_and_translation(mink.SO3.from_matrix(rotation), position)
@@ -48,7 +50,9 @@ class ToolController:
             error = self._frame.compute_error(self._configuration)
             if np.linalg.norm(error[:3]) < _POSITION_TOLERANCE and np.linalg.norm(error[3:]) < _ROTATION_TOLERANCE:
                 break
-            velocity = mink.solve_ik(self._configuration, [self._frame, self._posture], 1.0, "daqp", damping=1e-4, limits=self._limits)
+            velocity = mink.solve_ik(
+                self._configuration, [self._frame, self._posture], 1.0, "daqp", damping=1e-4, limits=self._limits
+            )
             velocity[JOINTS:] = 0.0  # blocks and fingers are not ours to move
             self._configuration.integrate_inplace(velocity, 1.0)
         return np.array(self._configuration.q[:JOINTS])

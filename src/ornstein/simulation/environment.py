@@ -80,7 +80,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
             RenderingError: there is no headless GL. DataError: an unknown camera or render mode.
         """
         if not cameras or set(cameras) - {"front", "wrist"} or render_mode != "rgb_array":
-            raise DataError(f"the tabletop has cameras 'front' and 'wrist' and renders 'rgb_array', got {cameras} and {render_mode!r}")
+            raise DataError(
+                f"the tabletop has cameras 'front' and 'wrist' and renders 'rgb_array', got {cameras} and {render_mode!r}"
+            )
         self.contract = contract(image_size, cameras)
         self.render_mode = render_mode
         self.max_steps = max_steps
@@ -173,7 +175,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
 
     def _observe(self) -> dict[str, Any]:
         scene = self.scene
-        state = np.concatenate([self.world.tool_position, _euler_angles(self.world.tool_rotation @ self._flip()), [self.world.closing]])
+        state = np.concatenate(
+            [self.world.tool_position, _euler_angles(self.world.tool_rotation @ self._flip()), [self.world.closing]]
+        )
         return {
             "pixels": {c.name: self._renderer.picture(self.world.data, c.name) for c in self.contract.cameras},
             "agent_pos": state.astype(np.float32),

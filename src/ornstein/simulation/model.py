@@ -15,7 +15,7 @@ PHYSICS_STEP = 0.004
 FINGER_TRAVEL = 0.04
 #: Tool centre point: between the finger tips, seen from the hand's frame.
 TOOL_OFFSET = 0.1034
-HOME = (0.0, -0.25, 0.0, -2.35, 0.0, 2.10, 0.785)
+HOME = (0.0, -0.0871, 0.0, -2.5418, 0.0, 2.4546, 0.7854)
 PARKING = (-1.0, 0.0, 0.05)
 
 _WHITE = "0.93 0.94 0.96 1"
@@ -52,9 +52,9 @@ def _assets() -> str:
 def mjcf() -> str:
     """The model as MJCF text."""
     finger = (
-        '<geom type="box" pos="0 0.006 0.026" size="0.010 0.006 0.020" rgba="{color}" class="pad"/>'
-        '<geom type="box" pos="0 0.012 0.012" size="0.010 0.008 0.014" rgba="{dark}" class="shell"/>'
-    ).format(color=_ACCENT, dark=_GREY)
+        f'<geom type="box" pos="0 0.006 0.026" size="0.010 0.006 0.020" rgba="{_ACCENT}" class="pad"/>'
+        f'<geom type="box" pos="0 0.012 0.012" size="0.010 0.008 0.014" rgba="{_GREY}" class="shell"/>'
+    )
     return f"""
 <mujoco model="tabletop">
   <compiler angle="radian" autolimits="true"/>

@@ -68,7 +68,9 @@ class Scene:
             raise DataError(f"the target must be one of the {len(names)} blocks, got number {self.target}")
         for k, a in enumerate(self.blocks):
             if not (
-                PLACEMENT_LOW[0] <= a.x <= PLACEMENT_HIGH[0] and PLACEMENT_LOW[1] <= a.y <= PLACEMENT_HIGH[1] and np.isfinite(a.yaw)
+                PLACEMENT_LOW[0] <= a.x <= PLACEMENT_HIGH[0]
+                and PLACEMENT_LOW[1] <= a.y <= PLACEMENT_HIGH[1]
+                and np.isfinite(a.yaw)
             ):
                 raise DataError(f"block {a.name!r} at ({a.x:.3f}, {a.y:.3f}) m lies outside {PLACEMENT_LOW} … {PLACEMENT_HIGH}")
             for b in self.blocks[k + 1 :]:
@@ -76,9 +78,7 @@ class Scene:
                     raise DataError(f"blocks {a.name!r} and {b.name!r} are closer than {CLEARANCE} m")
 
 
-def sample_scene(
-    seed: int, *, objects: tuple[str, ...] = SEEN_OBJECTS, phrasings: tuple[str, ...] = TRAIN_PHRASINGS
-) -> Scene:
+def sample_scene(seed: int, *, objects: tuple[str, ...] = SEEN_OBJECTS, phrasings: tuple[str, ...] = TRAIN_PHRASINGS) -> Scene:
     """The scene of that seed: objects, places, target and wording drawn uniformly.
 
     Args:
