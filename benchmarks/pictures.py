@@ -21,13 +21,13 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
-from ornstein.evaluation.statistics import wilson_interval
 
 import ornstein
 from ornstein.assets import openmoji
 from ornstein.core.checkpoint import read_checkpoint
 from ornstein.core.progress import track
 from ornstein.data.scenes import BACKGROUNDS, indefinite, is_held_out, render, sample_scene
+from ornstein.evaluation.statistics import wilson_interval
 from ornstein.hub import find_checkpoint
 from ornstein.images import EmojiJudge, TextToImagePipeline, psnr, to_pixels, to_tensor
 

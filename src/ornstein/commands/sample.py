@@ -110,7 +110,7 @@ def _check_writable(out: Path) -> None:
 
 
 def _write(pictures: list[Image], out: Path) -> list[Path]:
-    from PIL import Image as pillow
+    import PIL.Image
 
     paths = [out]
     sheet = pictures[0]
@@ -118,7 +118,7 @@ def _write(pictures: list[Image], out: Path) -> list[Path]:
         columns = min(len(pictures), 4)
         rows = -(-len(pictures) // columns)
         width, height = pictures[0].size
-        sheet = pillow.new("RGB", (columns * width, rows * height), "white")
+        sheet = PIL.Image.new("RGB", (columns * width, rows * height), "white")
         for k, picture in enumerate(pictures):
             sheet.paste(picture, (k % columns * width, k // columns * height))
         paths += [out.with_stem(f"{out.stem}-{k}") for k in range(len(pictures))]

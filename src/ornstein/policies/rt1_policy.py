@@ -9,17 +9,18 @@ import numpy as np
 import torch
 
 from ornstein.actions import UniformBins
-from ornstein.core.contract import EmbodimentContract
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.language import UniversalSentenceEncoder
 from ornstein.policies.rt1 import RT1, RT1Config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from ornstein.core.checkpoint import Checkpoint
+    from ornstein.core.contract import EmbodimentContract
     from ornstein.core.types import Observation
 
 
@@ -33,19 +34,20 @@ class RT1Policy:
         *,
         encode: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
         fingerprint: str = "untrained",
+        checkpoint_path: Path | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         """
         Args:
             encode: sentences → vectors (N, 512); the Universal Sentence Encoder unless given.
-            fingerprint: of the checkpoint, for reports.
+            fingerprint, checkpoint_path: of the checkpoint, for reports and for workers that load it themselves.
         """
         if len(contract.cameras) != 1 or {contract.cameras[0].height, contract.cameras[0].width} != {network.config.image_size}:
             raise DataError(f"this RT-1 sees one camera of {network.config.image_size} px, the contract has {contract.cameras}")
         self._contract = contract
         self.network = network.to(device).eval()
         self.device = torch.device(device)
-        self.fingerprint = fingerprint
+        self.fingerprint, self.checkpoint_path = fingerprint, checkpoint_path
         self._bins = UniformBins.from_contract(contract, network.config.num_bins)
         self._encode = encode or UniversalSentenceEncoder().encode
         self.reset()
@@ -75,7 +77,7 @@ class RT1Policy:
             network.load_state_dict(tensors, strict=True)
         except RuntimeError as error:
             raise CheckpointError(f"the weights in {checkpoint.path} do not fit their configuration: {error}") from error
-        return cls(network, checkpoint.contract, fingerprint=checkpoint.fingerprint)
+        return cls(network, checkpoint.contract, fingerprint=checkpoint.fingerprint, checkpoint_path=checkpoint.path)
 
     def reset(self) -> None:
         """Forget the episode so far."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from ornstein.evaluation.rollouts import EpisodeVideo
     from ornstein.images import EmojiJudge, TextToImagePipeline
 
 GUIDANCE = 4.0
@@ -144,7 +145,7 @@ def _robot(policy: Any, out: Path, episodes: int, seed: int) -> RobotSection:
     result = evaluate_policy(policy, "pick", episodes=episodes, seed=seed, out=out, overwrite=True)
     videos = tuple(
         Video(video.path.read_bytes(), video.instruction, "picked it up" if video.success else "failed", video.success)
-        for video in result.videos[:4]
+        for video in _varied(result.videos)
     )
     low, high = result.interval
     return RobotSection(
@@ -155,6 +156,12 @@ def _robot(policy: Any, out: Path, episodes: int, seed: int) -> RobotSection:
         rows=(("as given", f"{result.successes} / {result.episodes}", f"{low:.1%} – {high:.1%}"),),
         videos=videos,
     )
+
+
+def _varied(videos: tuple[EpisodeVideo, ...]) -> list[EpisodeVideo]:
+    """Four videos, a failure among them where there is one: the report shows both sides."""
+    won, lost = ([v for v in videos if v.success is kind] for kind in (True, False))
+    return [*won[: 3 if lost else 4], *lost][:4]
 
 
 def _draw(pipeline: TextToImagePipeline, prompts: list[str], *, seed: int, label: str) -> list[Any]:

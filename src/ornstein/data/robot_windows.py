@@ -1,0 +1,91 @@
+"""Robot data as training windows: a few consecutive frames with what the expert did at each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ornstein.core.errors import DataError
+from ornstein.core.progress import track
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ornstein.data.lerobot import LeRobotDataset
+
+
+@dataclass(frozen=True)
+class Windows:
+    """B windows of T frames.
+
+    pictures: uint8 (B, T, H, W, 3). states: float32 (B, T, S). actions: float32 (B, T, A). target_pixels: float32 (B, T, 2).
+    tasks: the B instructions.
+    """
+
+    pictures: NDArray[np.uint8]
+    states: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    target_pixels: NDArray[np.float32]
+    tasks: Sequence[str]
+
+
+class RobotWindows:
+    """Windows drawn uniformly over all their possible places in all episodes; window i is a function of (seed, i)."""
+
+    def __init__(self, data: LeRobotDataset, camera: str, length: int, cache: Path, *, seed: int = 0) -> None:
+        """
+        Args:
+            length: frames a window. cache: folder for the decoded pictures, named by the data's fingerprint.
+
+        Raises:
+            DataError: the data lack target pixels, or an episode is shorter than a window.
+        """
+        if data.target_pixels is None:
+            raise DataError(f"{data.folder} has no observation.target_pixel: generate it with `ornstein data generate`")
+        short = [episode.index for episode in data.episodes if episode.stop - episode.start < length]
+        if short:
+            raise DataError(f"episode {short[0]} of {data.folder} is shorter than a window of {length} frames")
+        self._data, self._length, self._seed = data, length, seed
+        self._pixels = data.target_pixels
+        starts = [np.arange(episode.start, episode.stop - length + 1) for episode in data.episodes]
+        self._starts = np.concatenate(starts)
+        self._episode_of = np.concatenate([np.full(len(part), k) for k, part in enumerate(starts)])
+        self._pictures = _decoded(data, camera, cache)
+
+    def at(self, indices: NDArray[np.int64]) -> Windows:
+        """The windows of these numbers."""
+        places = [int(np.random.default_rng([self._seed, i, 13]).integers(len(self._starts))) for i in indices.tolist()]
+        rows = self._starts[places][:, None] + np.arange(self._length)
+        return Windows(
+            pictures=np.asarray(self._pictures[rows]),
+            states=self._data.states[rows],
+            actions=self._data.actions[rows],
+            target_pixels=self._pixels[rows],
+            tasks=[self._data.episodes[self._episode_of[place]].task for place in places],
+        )
+
+
+def _decoded(data: LeRobotDataset, camera: str, cache: Path) -> NDArray[np.uint8]:
+    """All pictures as one array on disk: decoding is sequential, training reads at random."""
+    path = cache / f"{camera}-{data.fingerprint}.npy"
+    try:
+        if not path.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            array = None
+            for k, picture in enumerate(track(data.frames(camera), len(data), "decoding pictures")):
+                if array is None:
+                    array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(data), *picture.shape))
+                array[k] = picture
+            if array is None:
+                raise DataError(f"{data.folder} has no pictures of camera {camera!r}")
+            array.flush()
+            partial.rename(path)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"cannot use the picture cache {path}: {error.strerror or error}") from error

@@ -1,0 +1,268 @@
+"""Policies and simulation meet: one episode, and a measured success rate with its evidence."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ornstein.core.errors import DataError, OrnsteinError, unknown_name
+from ornstein.core.progress import track
+from ornstein.evaluation.statistics import wilson_interval
+from ornstein.evaluation.videos import write_video
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ornstein.core.types import Policy
+    from ornstein.simulation import TabletopEnv
+
+Control = Literal["none", "blank", "shuffled"]
+# Scene seeds: demonstrations use numbers below the first of these, tuning the second range, reported figures the first.
+TEST_SEED = 1_000_000
+VALIDATION_SEED = 2_000_000
+_MOST_EPISODES = 1_000_000
+_VIDEOS_OF_EACH = 4
+_SUITES = ("pick",)
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One episode. instruction: what the policy was told; target: the block that counts; lifted: what was up at the end."""
+
+    seed: int
+    instruction: str
+    target: str
+    num_blocks: int
+    success: bool
+    steps: int
+    lifted: tuple[str, ...]
+    clipped: int
+    frames: list[NDArray[np.uint8]] = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the pictures."""
+        return {name: value for name, value in vars(self).items() if name != "frames"}
+
+
+@dataclass(frozen=True)
+class EpisodeVideo:
+    """A written video."""
+
+    path: Path
+    instruction: str
+    success: bool
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """A success rate with its 95 % Wilson interval and the record behind it."""
+
+    successes: int
+    episodes: int
+    interval: tuple[float, float]
+    record: dict[str, Any]
+    videos: tuple[EpisodeVideo, ...]
+
+    @property
+    def success_rate(self) -> float:
+        """Successes over episodes."""
+        return self.successes / self.episodes
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of results.json."""
+        return self.record
+
+
+def rollout(policy: Policy, env: TabletopEnv, seed: int, *, control: Control = "none") -> EpisodeResult:
+    """Let the policy solve the scene of that seed.
+
+    Args:
+        control: what the policy is told: the instruction ("none"), nothing ("blank"), or the sentence with another block's
+            name ("shuffled"). Success is always judged on the scene's own target.
+    """
+    observation, info = env.reset(seed=seed)
+    scene = env.scene
+    if scene is None:
+        raise DataError("the environment lost its scene")
+    instruction = _told(info["instruction"], info["target"], [block.name for block in scene.blocks], seed, control)
+    policy.reset()
+    frames = [observation["pixels"]["front"]]
+    success = truncated = False
+    while not (success or truncated):
+        action = policy.act({"pixels": observation["pixels"], "agent_pos": observation["agent_pos"], "instruction": instruction})
+        observation, _, success, truncated, info = env.step(action)
+        frames.append(observation["pixels"]["front"])
+    return EpisodeResult(
+        seed=seed,
+        instruction=instruction,
+        target=info["target"],
+        num_blocks=len(scene.blocks),
+        success=success,
+        steps=len(frames) - 1,
+        lifted=tuple(info["lifted"]),
+        clipped=info["clipped"],
+        frames=frames,
+    )
+
+
+def evaluate_policy(
+    policy: Any,
+    suite: str = "pick",
+    *,
+    episodes: int,
+    seed: int = 0,
+    out: Path,
+    workers: int = 1,
+    instruction_control: Control = "none",
+    overwrite: bool = False,
+) -> EvaluationResult:
+    """Run test scenes `TEST_SEED + seed`, …, one an episode, and write results.json and videos into `out`.
+
+    The scenes, and so the result, do not depend on the number of workers.
+
+    Raises:
+        DataError: a number out of range, or `out` holds results and `overwrite` is off. UnknownNameError: no such suite.
+        ContractError: the policy was made for another body. OrnsteinError: `out` cannot be written.
+    """
+    from ornstein.simulation import TabletopEnv
+
+    if suite not in _SUITES:
+        raise unknown_name("suite", suite, _SUITES)
+    if episodes < 1 or workers < 1 or seed < 0 or seed + episodes > _MOST_EPISODES:
+        raise DataError(f"episodes and workers must be at least 1 and seed ≥ 0, got {episodes}, {workers} and {seed}")
+    out = Path(out)
+    _prepare(out, overwrite)
+    env = TabletopEnv(image_size=policy.contract.cameras[0].height)
+    policy.contract.require_match(env.contract, "the policy", "the tabletop")
+    started = time.perf_counter()
+    seeds = range(TEST_SEED + seed, TEST_SEED + seed + episodes)
+    try:
+        running = _run(policy, env, seeds, instruction_control, workers)
+        results = list(track(running, episodes, "robot episodes"))
+    finally:
+        env.close()
+    seconds = time.perf_counter() - started
+    successes = sum(result.success for result in results)
+    record = _record(policy, suite, seed, instruction_control, results, seconds)
+    try:
+        videos = _write(out, results, record, env.contract.control_hz)
+    except OSError as error:
+        raise OrnsteinError(f"cannot write the results into {out}: {(error.strerror or str(error)).lower()}") from error
+    return EvaluationResult(successes, episodes, wilson_interval(successes, episodes), record, videos)
+
+
+def _run(policy: Any, env: TabletopEnv, seeds: range, control: Control, workers: int) -> Iterator[EpisodeResult]:
+    if workers == 1:
+        for seed in seeds:
+            yield rollout(policy, env, seed, control=control)
+        return
+    if policy.checkpoint_path is None:
+        raise DataError("several workers load the policy themselves: give one that comes from a checkpoint, or workers=1")
+    context = multiprocessing.get_context("spawn")  # neither GL nor torch's threads survive a fork
+    with ProcessPoolExecutor(workers, context, _start_worker, (str(policy.checkpoint_path), workers)) as pool:
+        yield from pool.map(_worker_rollout, seeds, [control] * len(seeds))
+
+
+_worker: tuple[Any, Any] | None = None
+
+
+def _start_worker(checkpoint: str, workers: int) -> None:
+    global _worker  # noqa: PLW0603  one policy and one world a process
+    import torch
+
+    from ornstein.hub import load
+    from ornstein.simulation import TabletopEnv
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    policy = load(Path(checkpoint), expect="rt1")
+    _worker = policy, TabletopEnv(image_size=policy.contract.cameras[0].height)
+
+
+def _worker_rollout(seed: int, control: Control) -> EpisodeResult:
+    if _worker is None:
+        raise DataError("the worker has no policy")
+    return rollout(*_worker, seed, control=control)
+
+
+def _told(instruction: str, target: str, names: list[str], seed: int, control: Control) -> str:
+    import numpy as np
+
+    if control == "none":
+        return instruction
+    if control == "blank":
+        return ""
+    others = [name for name in names if name != target]
+    return instruction.replace(target, others[int(np.random.default_rng([seed, 17]).integers(len(others)))])
+
+
+def _prepare(out: Path, overwrite: bool) -> None:
+    """Before minutes of simulation: can the results be kept?"""
+    if (out / "results.json").exists() and not overwrite:
+        raise DataError(f"{out} already holds results: choose another folder, or --overwrite")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OrnsteinError(
+            f"cannot write into {out}: {(error.strerror or str(error)).lower()}; choose another folder"
+        ) from error
+
+
+def _record(policy: Any, suite: str, seed: int, control: Control, results: list[EpisodeResult], seconds: float) -> dict[str, Any]:
+    import torch
+
+    successes, n = sum(result.success for result in results), len(results)
+    return {
+        "suite": suite,
+        "instruction_control": control,
+        "success_rate": successes / n,
+        "successes": successes,
+        "episodes": n,
+        "wilson95": list(wilson_interval(successes, n)),
+        "chance": sum(1 / result.num_blocks for result in results) / n,
+        "first_seed": TEST_SEED + seed,
+        "checkpoint": getattr(policy, "fingerprint", "unknown"),
+        "contract": policy.contract.fingerprint,
+        "command": "ornstein " + " ".join(sys.argv[1:]),
+        "seconds": round(seconds, 2),
+        "hardware": {
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        },
+        "per_episode": [result.to_json() for result in results],
+    }
+
+
+def _write(out: Path, results: list[EpisodeResult], record: dict[str, Any], rate: float) -> tuple[EpisodeVideo, ...]:
+    folder = out / "videos"
+    temporary = out / f".videos.tmp-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    videos = []
+    chosen = [r for r in results if r.success][:_VIDEOS_OF_EACH] + [r for r in results if not r.success][:_VIDEOS_OF_EACH]
+    for result in chosen:
+        name = f"{'success' if result.success else 'failure'}-{result.seed}.mp4"
+        write_video(temporary / name, result.frames, result.instruction or "(no instruction)", rate)
+        videos.append(EpisodeVideo(folder / name, result.instruction, result.success))
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+    partial = out / f".results.tmp-{os.getpid()}"
+    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")
+    partial.replace(out / "results.json")
+    return tuple(videos)
