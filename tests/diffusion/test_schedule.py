@@ -1,14 +1,24 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
+import json
 import math
+from fractions import Fraction
+from itertools import accumulate
+from operator import mul
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ornstein.core.errors import DataError
 from ornstein.diffusion import NoiseSchedule
 
 SCHEDULES = {"linear": NoiseSchedule.linear(), "cosine": NoiseSchedule.cosine()}
+some_betas = st.lists(st.floats(1e-9, 0.999), min_size=1, max_size=30)
 
 
 @pytest.fixture(params=list(SCHEDULES))
@@ -20,6 +30,7 @@ def test_the_papers_linear_schedule() -> None:
     schedule = SCHEDULES["linear"]
     assert schedule.num_steps == 1000
     assert float(schedule.betas[1]) == 1e-4
+    assert math.isclose(float(schedule.betas[2]), 1e-4 + (0.02 - 1e-4) / 999, rel_tol=1e-12)
     assert math.isclose(float(schedule.betas[1000]), 0.02)
     # Ho et al. 2020, §4: KL(q(x_T | x_0) ‖ N(0, I)) is about 1e-5 bits a dimension. For |x_0| = 1 in every dimension:
     bar = float(schedule.alpha_bars[1000])
@@ -35,12 +46,65 @@ def test_the_cosine_schedule_follows_its_formula() -> None:
     assert float(schedule.betas.max()) == 0.999
 
 
-def test_alpha_bar_is_the_product_of_the_kernels(schedule: NoiseSchedule) -> None:
-    product = 1.0
-    assert float(schedule.alpha_bars[0]) == 1.0
-    for t in range(1, 1001):
-        product *= 1 - float(schedule.betas[t])
-        assert math.isclose(float(schedule.alpha_bars[t]), product, rel_tol=1e-12)
+def _exact_alpha_bars(betas: list[float]) -> list[Fraction]:
+    """The products of the kernels as rational numbers: no rounding at all."""
+    return list(accumulate((1 - Fraction(beta) for beta in betas), mul, initial=Fraction(1)))
+
+
+@settings(deadline=None)
+@given(betas=some_betas)
+def test_every_table_is_right_to_the_last_digits_for_any_betas(betas: list[float]) -> None:
+    """Against rational arithmetic; small betas are where 1 − α̅ would lose its digits."""
+    schedule = NoiseSchedule.from_betas(betas)
+    t = torch.arange(len(betas) + 1)
+    exact = _exact_alpha_bars(betas)
+    assert schedule.beta(t).tolist() == [0.0, *betas]
+    for name, values in {
+        "alpha_bar": [float(bar) for bar in exact],
+        "alpha": [math.sqrt(bar) for bar in exact],
+        "sigma": [math.sqrt(1 - bar) for bar in exact],
+    }.items():
+        np.testing.assert_allclose(getattr(schedule, name)(t).numpy(), values, rtol=1e-13, err_msg=name)
+    assert schedule.log_snr(t)[0] == math.inf
+    log_snr = [math.log(bar / (1 - bar)) for bar in exact[1:]]
+    np.testing.assert_allclose(schedule.log_snr(t)[1:].numpy(), log_snr, rtol=1e-12, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(betas=some_betas, data=st.data())
+def test_posterior_is_bayes_rule_for_any_betas(betas: list[float], data: st.DataObject) -> None:
+    """q(x_s | x_t, x_0) by conditioning the joint Gaussian of (x_s, x_t) given x_0, in rational arithmetic."""
+    schedule = NoiseSchedule(betas)
+    exact = _exact_alpha_bars(betas)
+    t = data.draw(st.integers(1, len(betas)))
+    s = data.draw(st.integers(0, t - 1))
+    bar_t, bar_s = exact[t], exact[s]
+    # Given x_0: x_s = √α̅_s x_0 + …, x_t = √(α̅_t/α̅_s) x_s + …; so Cov(x_s, x_t) = √(α̅_t/α̅_s) Var(x_s).
+    variance_s, variance_t = 1 - bar_s, 1 - bar_t
+    gain_squared = (bar_t / bar_s) * variance_s**2 / variance_t**2
+    variance = variance_s - (bar_t / bar_s) * variance_s**2 / variance_t
+    # Mean: √α̅_s x_0 + gain (x_t − √α̅_t x_0), and √α̅_t · gain = √α̅_s · (α̅_t/α̅_s) σ_s²/σ_t².
+    of_x_0_share = 1 - (bar_t / bar_s) * variance_s / variance_t
+    a, b, v = schedule.jump_posterior(t, s)
+    assert math.isclose(a, math.sqrt(bar_s) * float(of_x_0_share), rel_tol=1e-11)
+    assert math.isclose(b, math.sqrt(gain_squared), rel_tol=1e-11)
+    assert math.isclose(v, float(variance), rel_tol=1e-11)
+    assert math.isclose(schedule.jump_variance(t, s), float(1 - bar_t / bar_s), rel_tol=1e-11)
+    if s == t - 1:
+        assert (a, b, v) == schedule.posterior(t)
+    if s == 0:
+        assert (b, v) == (0.0, 0.0)
+
+
+def test_posterior_is_equation_seven_of_the_paper(schedule: NoiseSchedule) -> None:
+    for t in (1, 2, 500, 1000):
+        beta, bar, before = (
+            float(table[i]) for table, i in ((schedule.betas, t), (schedule.alpha_bars, t), (schedule.alpha_bars, t - 1))
+        )
+        a, b, v = schedule.posterior(t)
+        assert math.isclose(a, math.sqrt(before) * beta / (1 - bar), rel_tol=1e-9)
+        assert math.isclose(b, math.sqrt(1 - beta) * (1 - before) / (1 - bar), rel_tol=1e-9)
+        assert math.isclose(v, beta * (1 - before) / (1 - bar), rel_tol=1e-9)
 
 
 def test_the_chain_and_the_jump_have_the_same_law(schedule: NoiseSchedule) -> None:
@@ -56,8 +120,8 @@ def test_the_chain_and_the_jump_have_the_same_law(schedule: NoiseSchedule) -> No
         if t in (1, 10, 500, 1000):
             to_mean = float(schedule.add_noise(one, step, 0 * one))
             to_noise = float(schedule.add_noise(0 * one, step, one))
-            assert math.isclose(m, to_mean * mean, rel_tol=1e-9, abs_tol=1e-12)
-            assert math.isclose(v, to_mean**2 * variance + to_noise**2, rel_tol=1e-9)
+            assert math.isclose(m, to_mean * mean, rel_tol=1e-12, abs_tol=1e-14)
+            assert math.isclose(v, to_mean**2 * variance + to_noise**2, rel_tol=1e-12)
 
 
 def test_sampled_chain_and_jump_agree() -> None:
@@ -75,22 +139,18 @@ def test_sampled_chain_and_jump_agree() -> None:
         assert (a.mean() - b.mean()).abs() < 4 * error
 
 
-def test_posterior_is_bayes_rule(schedule: NoiseSchedule) -> None:
-    """q(x_s | x_t, x_0) ∝ q(x_t | x_s) q(x_s | x_0): multiply two Gaussians in x_s by hand."""
-    for t, s in ((1, 0), (2, 1), (700, 699), (700, 100), (1000, 0)):
-        bar_t, bar_s = float(schedule.alpha_bars[t]), float(schedule.alpha_bars[s])
-        kept = bar_t / bar_s
-        x_0, x_t = 0.8, -0.4
-        a, b, variance = schedule.jump_posterior(t, s)
-        if s == 0:
-            assert math.isclose(a, 1.0, rel_tol=1e-9)
-            assert abs(b) < 1e-12
-            assert variance == 0
-            continue
-        precision = kept / (1 - kept) + 1 / (1 - bar_s)
-        mean = (math.sqrt(kept) * x_t / (1 - kept) + math.sqrt(bar_s) * x_0 / (1 - bar_s)) / precision
-        assert math.isclose(a * x_0 + b * x_t, mean, rel_tol=1e-6)
-        assert math.isclose(variance, 1 / precision, rel_tol=1e-6)
+def test_each_sample_gets_the_noise_of_its_own_time_step() -> None:
+    schedule = SCHEDULES["cosine"]
+    x, eps = (torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(i)) for i in range(2))
+    t = torch.tensor([900, 1, 0, 500, 1000])
+    together = schedule.add_noise(x, t, eps)
+    for row in range(5):
+        assert torch.equal(together[row : row + 1], schedule.add_noise(x[row : row + 1], t[row : row + 1], eps[row : row + 1]))
+    assert torch.equal(together[2], x[2])  # t = 0 is the data
+    t[2] = 7
+    stepped = schedule.forward_step(x, t, eps)
+    beta = schedule.beta(t)[:, None, None]
+    torch.testing.assert_close(stepped, ((1 - beta).sqrt() * x + beta.sqrt() * eps).float())
 
 
 def test_log_snr_decreases_and_is_infinite_at_the_data(schedule: NoiseSchedule) -> None:
@@ -99,33 +159,109 @@ def test_log_snr_decreases_and_is_infinite_at_the_data(schedule: NoiseSchedule) 
     assert (log_snr[1:] < log_snr[:-1]).all()
 
 
-def test_json_is_exact(schedule: NoiseSchedule) -> None:
-    again = NoiseSchedule.from_json(schedule.to_json())
+def test_a_last_beta_of_one_leaves_no_signal_and_is_well_defined() -> None:
+    schedule = NoiseSchedule([0.1, 0.5, 1.0])
+    assert schedule.level(3) == (3, 0.0, 1.0)
+    assert schedule.log_snr(torch.tensor([3])) == -math.inf
+    # x_3 tells nothing: the posterior of x_1 is q(x_1 | x_0).
+    a, b, v = schedule.jump_posterior(3, 1)
+    assert math.isclose(a, math.sqrt(0.9))
+    assert b == 0
+    assert math.isclose(v, 0.1)
+    x = torch.full((1, 2), 1e9)
+    assert torch.equal(schedule.add_noise(x, torch.tensor([3]), torch.ones(1, 2)), torch.ones(1, 2))
+
+
+def test_json_is_exact_and_strict(schedule: NoiseSchedule) -> None:
+    again = NoiseSchedule.from_json(json.loads(json.dumps(schedule.to_json())))
     assert torch.equal(again.alpha_bars, schedule.alpha_bars)
-    with pytest.raises(DataError, match="keys"):
-        NoiseSchedule.from_json({"betas": [0.1]})
+    assert again == schedule
+    assert hash(again) == hash(schedule)
+    for data, message in (
+        ({"betas": [0.1]}, "keys"),
+        ({"kind": "betas", "betas": [0.1], "offset": 1}, "keys"),
+        ({"kind": "cosine", "betas": [0.1]}, "kind 'betas'"),
+        ([0.1], "got list"),
+        ({"kind": "betas", "betas": ["0.1"]}, "list of numbers"),
+        ({"kind": "betas", "betas": [True]}, "list of numbers"),
+        ({"kind": "betas", "betas": 0.1}, "list of numbers"),
+        ({"kind": "betas", "betas": [float("nan")]}, "beta_1 is nan"),
+    ):
+        with pytest.raises(DataError, match=message):
+            NoiseSchedule.from_json(data)
+
+
+def test_a_schedule_is_frozen_equal_by_value_and_its_own() -> None:
+    betas = torch.tensor([0.1, 0.2], dtype=torch.float64)
+    schedule = NoiseSchedule(betas)
+    betas[0] = 0.9
+    assert float(schedule.betas[1]) == 0.1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        schedule.num_steps = 3  # type: ignore[misc]
+    assert schedule == NoiseSchedule([0.1, 0.2]) == copy.deepcopy(schedule)
+    assert schedule != NoiseSchedule([0.1, 0.3])
+    assert schedule != NoiseSchedule([0.1])
+    assert repr(schedule) == "NoiseSchedule(2 steps, alpha_bar_T = 0.72)"
 
 
 def test_mistakes_are_named() -> None:
     schedule = NoiseSchedule.linear()
     x = torch.zeros(2, 3)
-    for betas, message in (([0.1, 1.0], "beta_2"), ([], "at least one"), ([float("nan")], "beta_1"), ([-0.1], "beta_1")):
+    two = torch.tensor([1, 2])
+    bad = torch.tensor([[0.0, 1.0, math.nan], [0.0, 0.0, 0.0]])
+    for betas, message in (
+        ([0.1, 1.0, 0.5], "beta_2"),
+        ([0.1, 1.01], "beta_2"),
+        ([], "at least one"),
+        ([float("nan")], "beta_1"),
+        ([0.0], "beta_1"),
+        ([math.inf], "beta_1"),
+        ([0.1, -0.1], "beta_2"),
+    ):
         with pytest.raises(DataError, match=message):
             NoiseSchedule(betas)
-    with pytest.raises(DataError, match="1 … 1000, got 0"):
-        schedule.forward_step(x, torch.tensor([0, 1]), x)
-    with pytest.raises(DataError, match="1001"):
-        schedule.add_noise(x, torch.tensor([5, 1001]), x)
-    with pytest.raises(DataError, match="shape"):
-        schedule.add_noise(x, torch.tensor([1, 2]), torch.zeros(2, 4))
-    with pytest.raises(DataError, match="one time step a sample"):
-        schedule.add_noise(x, torch.tensor([1]), x)
-    with pytest.raises(DataError, match="integers"):
-        schedule.alpha_bar(torch.tensor([0.5]))
+    for call, message in (
+        (lambda: NoiseSchedule.linear(num_steps=0), "at least one step, got 0"),
+        (lambda: NoiseSchedule.cosine(num_steps=-1), "at least one step, got -1"),
+        (lambda: schedule.forward_step(x, torch.tensor([0, 1]), x), "1 … 1000, got 0"),
+        (lambda: schedule.add_noise(x, torch.tensor([5, 1001]), x), "1001"),
+        (lambda: schedule.add_noise(x, torch.tensor([-1, 3]), x), "got -1"),
+        (lambda: schedule.add_noise(x, two, torch.zeros(2, 4)), "shape"),
+        (lambda: schedule.add_noise(x, torch.tensor([1]), x), "one time step a sample"),
+        (lambda: schedule.forward_step(x, torch.tensor([1]), x), "one time step a sample"),
+        (lambda: schedule.add_noise(x, two[:, None], x), "one time step a sample"),
+        (lambda: schedule.add_noise(bad, two, x), "finite data"),
+        (lambda: schedule.forward_step(x, two, bad), "finite noise"),
+        (lambda: schedule.alpha_bar(torch.tensor([0.5])), "integers"),
+        (lambda: schedule.alpha_bar(torch.tensor([True])), "integers"),
+        (lambda: schedule.level(1001), "0 … 1000, got 1001"),
+        (lambda: schedule.jump_posterior(5, 5), "0 ≤ s < t"),
+        (lambda: schedule.posterior(0), "0 ≤ s < t"),
+    ):
+        with pytest.raises(DataError, match=message):
+            call()
 
 
 def test_tables_stay_float64_and_results_keep_the_datas_type() -> None:
     schedule = NoiseSchedule.linear()
     assert schedule.alpha_bars.dtype == torch.float64
-    x = torch.ones(1, 2, dtype=torch.bfloat16)
-    assert schedule.add_noise(x, torch.tensor([3]), x).dtype == torch.bfloat16
+    for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
+        x = torch.ones(1, 2, dtype=dtype)
+        assert schedule.add_noise(x, torch.tensor([3]), x).dtype == dtype
+        assert schedule.forward_step(x, torch.tensor([3]), x).dtype == dtype
+        alpha, _ = schedule.alpha_sigma(torch.tensor([3]), x)
+        assert torch.equal(alpha.flatten(), schedule.alpha(torch.tensor([3])).to(dtype))  # rounded once, at the end
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_schedule_made_under_inference_mode_can_train(dtype: torch.dtype) -> None:
+    with torch.inference_mode():
+        schedule = NoiseSchedule.linear()
+        schedule.alpha_sigma(torch.tensor([3]), torch.ones(1, 2, dtype=dtype))
+    x = torch.ones(1, 2, dtype=dtype, requires_grad=True)
+    schedule.add_noise(x, torch.tensor([3]), torch.ones(1, 2, dtype=dtype)).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, schedule.alpha(torch.tensor([3])).to(dtype).expand(1, 2))
+    schedule.level(3)
+    assert not schedule.alphas.is_inference()
+    assert not schedule.alpha_sigma(torch.tensor([3]), x)[0].is_inference()

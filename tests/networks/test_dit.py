@@ -44,6 +44,13 @@ def test_padding_pieces_do_not_matter(network: DiT) -> None:
     torch.testing.assert_close(network(x, t, condition), network(x, t, garbage))
 
 
+def test_a_text_without_its_padding_reads_the_same(network: DiT) -> None:
+    x, t, condition = _inputs()
+    network_input = condition._replace(mask=condition.mask & (torch.arange(6) < 4))
+    trimmed = TextCondition(condition.sentence, condition.pieces[:, :4], network_input.mask[:, :4])
+    torch.testing.assert_close(network(x, t, network_input), network(x, t, trimmed))
+
+
 def test_the_empty_condition_ignores_the_sentence(network: DiT) -> None:
     x, t, condition = _inputs()
     dropped = condition.drop(torch.tensor([True, True, True]))

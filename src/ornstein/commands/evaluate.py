@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from ornstein.core.errors import unknown_name
 
 SUITES = {"pick": "pick up the named block among three to five"}
-CONTROLS = ("none", "blank", "shuffled")
 
 
 def evaluate(
@@ -22,7 +21,7 @@ def evaluate(
     seed: int = 0,
     out: Path = Path("results"),
     workers: int = 1,
-    control: Annotated[str, tyro.conf.arg(metavar="none|blank|shuffled")] = "none",
+    control: Literal["none", "blank", "shuffled"] = "none",
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
@@ -44,8 +43,6 @@ def evaluate(
 
     if suite not in SUITES:
         raise unknown_name("suite", suite, SUITES)
-    if control not in CONTROLS:
-        raise unknown_name("control", control, CONTROLS)
     policy = ornstein.load(checkpoint, expect="rt1")
     result = evaluate_policy(
         policy,

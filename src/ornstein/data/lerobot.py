@@ -89,7 +89,7 @@ class LeRobotDataset:
                 with av.open(str(path)) as container:
                     for frame in container.decode(video=0):
                         count += 1
-                        yield frame.to_ndarray(format="rgb24")
+                        yield frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
             except (av.FFmpegError, OSError) as error:
                 raise DataError(f"the video {path} cannot be decoded after frame {count}: {error}") from error
             if count != expected:

@@ -263,9 +263,10 @@ class _Video:
         self._av = av
         self._container = av.open(str(path), "w")
         self._rate = Fraction(rate).limit_denominator(1000)
-        self._stream = self._container.add_stream(CODEC, rate=self._rate)
-        self._stream.height, self._stream.width, self._stream.pix_fmt = height, width, PIXEL_FORMAT
-        self._stream.options = {"crf": QUALITY, "g": str(KEYFRAME_EVERY), "preset": "fast", "threads": "1"}
+        stream: Any = self._container.add_stream(CODEC, rate=self._rate)
+        self._stream = stream
+        stream.height, stream.width, stream.pix_fmt = height, width, PIXEL_FORMAT
+        stream.options = {"crf": QUALITY, "g": str(KEYFRAME_EVERY), "preset": "fast", "threads": "1"}
         self._count = 0
         self._open = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,19 +74,28 @@ class RobotWindows:
 def _decoded(data: LeRobotDataset, camera: str, cache: Path) -> NDArray[np.uint8]:
     """All pictures as one array on disk: decoding is sequential, training reads at random."""
     path = cache / f"{camera}-{data.fingerprint}.npy"
+    # Named by the process: several of one training may decode side by side, and the last to finish replaces equal bytes.
+    partial = path.with_suffix(f".partial-{os.getpid()}")
     try:
         if not path.exists():
             cache.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            array = None
-            for k, picture in enumerate(track(data.frames(camera), len(data), "decoding pictures")):
-                if array is None:
-                    array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(data), *picture.shape))
-                array[k] = picture
-            if array is None:
-                raise DataError(f"{data.folder} has no pictures of camera {camera!r}")
-            array.flush()
-            partial.rename(path)
+            try:
+                _write_pictures(partial, data, camera)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise DataError(f"cannot use the picture cache {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot use the picture cache {path}: {reason}; delete it and start again") from error
+
+
+def _write_pictures(path: Path, data: LeRobotDataset, camera: str) -> None:
+    array = None
+    for k, picture in enumerate(track(data.frames(camera), len(data), "decoding pictures")):
+        if array is None:
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(data), *picture.shape))
+        array[k] = picture
+    if array is None:
+        raise DataError(f"{data.folder} has no pictures of camera {camera!r}")
+    array.flush()

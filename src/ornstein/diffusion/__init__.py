@@ -1,24 +1,28 @@
 """The diffusion core: schedule → predictions → objective → samplers → guidance, and the oracles that test them.
 
-It knows no network, no picture and no robot: a denoiser is any callable `(x_t, t, condition) → prediction`.
+It knows no network, no picture and no robot: a denoiser is any callable `(x_t, t, condition) → prediction` with x_t of shape
+(batch, …) and t of type int64 and shape (batch,), within 1 … T.
 """
 
 # In reading order.
 # ruff: noqa: I001, RUF022
-from ornstein.diffusion.schedule import NoiseSchedule
-from ornstein.diffusion.predictions import PREDICTIONS, Prediction, convert, from_pair, to_pair
+from ornstein.diffusion.schedule import Level, NoiseSchedule
+from ornstein.diffusion.predictions import PREDICTIONS, Coefficients, Prediction, coefficients, convert, from_pair
 from ornstein.diffusion.objective import DiffusionLoss, Weighting, ddpm_loss, min_snr_weight, sample_times
-from ornstein.diffusion.noise import KeyedNoise
-from ornstein.diffusion.sampling import DDIM, DDPM, DPMSolverPP2M, Euler, Heun, Sampler, Spacing, Step, time_steps
+from ornstein.diffusion.noise import KeyedNoise, NoiseSource
+from ornstein.diffusion.sampling import Sampler, Spacing, Step, Trajectory, time_steps
+from ornstein.diffusion.samplers import DDIM, DDPM, DPMSolverPP2M, Euler, Heun
 from ornstein.diffusion.guidance import ClassifierFreeGuidance
-from ornstein.diffusion.oracles import Gaussian, GaussianMixture
+from ornstein.diffusion.oracles import DiscreteData, Distribution, Gaussian, GaussianMixture
 
 __all__ = [
     "NoiseSchedule",
+    "Level",
     "Prediction",
     "PREDICTIONS",
     "convert",
-    "to_pair",
+    "coefficients",
+    "Coefficients",
     "from_pair",
     "ddpm_loss",
     "DiffusionLoss",
@@ -26,7 +30,9 @@ __all__ = [
     "min_snr_weight",
     "sample_times",
     "KeyedNoise",
+    "NoiseSource",
     "Sampler",
+    "Trajectory",
     "Step",
     "Spacing",
     "time_steps",
@@ -36,6 +42,8 @@ __all__ = [
     "Heun",
     "DPMSolverPP2M",
     "ClassifierFreeGuidance",
+    "Distribution",
     "Gaussian",
     "GaussianMixture",
+    "DiscreteData",
 ]

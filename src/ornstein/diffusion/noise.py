@@ -1,11 +1,16 @@
 """Randomness by key: the noise of a sample depends on (seed, sample index, step) alone.
 
 So a picture is the same alone or within any batch, in any order, on any worker and after a resume.
+
+The numbers come from Philox (Salmon et al. 2011), a generator that is a function of a key and a counter: the key is the seed,
+and the counter's upper words are the sample and the step. Two different keys can therefore not share a stream, which hashing
+them into a seed does not promise: torch's CPU generator keeps 32 bits of its seed, so that among a hundred thousand draws two
+are likely to be the same.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,38 +21,60 @@ from ornstein.core.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_INITIAL = 0
+    from jaxtyping import Float
+
+_WORD = 2**64
+_BEFORE_THE_STEPS = 0
+
+
+@runtime_checkable
+class NoiseSource(Protocol):
+    """Where a stochastic sampler takes its noise from."""
+
+    def at(self, step: int, shape: Sequence[int]) -> Tensor:
+        """Standard normal noise that sampler step `step` (0, 1, …) adds, shape (batch, *shape)."""
+        ...
 
 
 class KeyedNoise:
     """Standard normal noise for a batch whose row i is sample `sample_indices[i]` of the stream `seed`.
 
-    Drawn on the CPU and moved, so that every device sees the same numbers.
+    Drawn on the CPU in float32 and moved to `device`, so that every device sees the same numbers.
     """
 
     def __init__(self, seed: int, sample_indices: Sequence[int], device: torch.device | str = "cpu") -> None:
-        if seed < 0 or any(index < 0 for index in sample_indices):
-            raise DataError("seed and sample indices must be ≥ 0")
-        self.seed = seed
-        self.sample_indices = list(sample_indices)
+        """
+        Raises:
+            DataError: the seed or an index is not within 0 … 2⁶⁴ − 1.
+        """
+        self.seed = _word("the seed", seed)
+        self.sample_indices = [_word("a sample index", index) for index in sample_indices]
         self.device = torch.device(device)
 
-    def initial(self, shape: Sequence[int]) -> Tensor:
+    def initial(self, shape: Sequence[int]) -> Float[Tensor, "batch ..."]:
         """x_T for the batch, float32, shape (batch, *shape)."""
-        return self._draw(_INITIAL, shape)
+        return self._draw(_BEFORE_THE_STEPS, shape)
 
-    def at(self, step: int, shape: Sequence[int]) -> Tensor:
+    def at(self, step: int, shape: Sequence[int]) -> Float[Tensor, "batch ..."]:
         """The noise that sampler step `step` (0, 1, …) adds, float32, shape (batch, *shape)."""
         if step < 0:
             raise DataError(f"sampler steps count from 0, got {step}")
         return self._draw(step + 1, shape)
 
-    def _draw(self, key: int, shape: Sequence[int]) -> Tensor:
-        rows = []
-        for index in self.sample_indices:
-            words = np.random.SeedSequence([self.seed, index, key]).generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
-            rows.append(torch.randn(tuple(shape), generator=generator))
-        if not rows:
-            return torch.zeros((0, *shape), device=self.device)
-        return torch.stack(rows).to(self.device)
+    def _draw(self, stream: int, shape: Sequence[int]) -> Tensor:
+        rows = np.empty((len(self.sample_indices), *shape), dtype=np.float32)
+        # Local to the call, so that threads may share this object; set anew for each row, which is cheaper than a new one.
+        philox = np.random.Philox(key=np.array([self.seed, 0], dtype=np.uint64))
+        generator = np.random.Generator(philox)
+        fresh = philox.state
+        for row, index in enumerate(self.sample_indices):
+            fresh["state"]["counter"] = np.array([0, 0, stream, index], dtype=np.uint64)
+            philox.state = fresh
+            rows[row] = generator.standard_normal(tuple(shape), dtype=np.float32)
+        return torch.from_numpy(rows).to(self.device)
+
+
+def _word(what: str, number: int) -> int:
+    if not 0 <= number < _WORD:
+        raise DataError(f"{what} must be a whole number within 0 … 2^64 - 1, got {number}")
+    return int(number)

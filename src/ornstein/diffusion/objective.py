@@ -1,10 +1,15 @@
 r"""The training objective.
 
-    L = E_{t, x_0, ε} ‖ε − ε_θ(√α̅_t x_0 + √(1 − α̅_t) ε, t)‖²,    t uniform on 1 … T        (Ho et al. 2020, eq. 14)
+    L = E_{t, x_0, ε} w_t ‖y_θ(α_t x_0 + σ_t ε, t) − y‖² / d,    t uniform on 1 … T
 
-and the same for other predictions: the mean squared error of what the network predicts. `min_snr` weights it by
-min(SNR_t, γ)/SNR_t relative to the ε-loss (Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting"), which
-for v becomes min(SNR, γ)/(SNR + 1) and for x_0 min(SNR, γ).
+with y the quantity that the network predicts (ε: Ho et al. 2020, eq. 14) and d the numbers in a sample. A weight means
+something only together with what is predicted, because at one x_t the squared errors of the four are proportional:
+
+    ‖Δx_0‖² = ‖Δε‖² / SNR,    ‖Δv‖² = ‖Δε‖² / α̅,    ‖Δscore‖² = ‖Δε‖² / σ²,    SNR = α̅ / σ²
+
+    "simple"    w = 1 for whatever is predicted: relative to the ε-loss that is 1/SNR for x_0, 1/α̅ for v, 1/σ² for the score.
+    "min_snr"   min(SNR, γ) · ‖Δx_0‖² for every prediction (Hang et al. 2023, §3.4): so w is min(SNR, γ) for x_0,
+                min(SNR, γ)/SNR for ε, min(SNR, γ)/(SNR + 1) for v, min(SNR, γ) σ²/SNR for the score.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.errors import DataError
-from ornstein.diffusion.predictions import Prediction, check_prediction, from_pair
+from ornstein.diffusion.predictions import check_prediction, from_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +33,7 @@ Weighting = Literal["simple", "min_snr"]
 
 
 class DiffusionLoss(NamedTuple):
-    """loss: the scalar to minimise. per_sample: (batch,), weighted. t: (batch,), the time steps drawn."""
+    """loss: the scalar to minimise. per_sample: (batch,), weighted, its terms. t: (batch,), the time steps drawn."""
 
     loss: Tensor
     per_sample: Tensor
@@ -40,7 +45,7 @@ def ddpm_loss(
     x_0: Float[Tensor, "batch ..."],
     condition: Any,
     schedule: NoiseSchedule,
-    prediction: Prediction,
+    prediction: str,
     rng: torch.Generator,
     *,
     weighting: Weighting = "simple",
@@ -52,15 +57,19 @@ def ddpm_loss(
     Args:
         denoiser: `(x_t, t, condition)` → a prediction of x_t's shape.
         x_0: data, of about unit variance. condition: passed on as it is.
-        rng: draws t and ε; a generator on x_0's device.
-        weighting: "simple" (each prediction's own mean squared error) or "min_snr" with γ = `min_snr_gamma`.
+        prediction: what the denoiser predicts, one of `PREDICTIONS`.
+        rng: draws t, then ε; a generator on x_0's device.
+        weighting: "simple" or "min_snr" with γ = `min_snr_gamma`: see the head of this module.
         stratified: one t from each of `batch` equal parts of 1 … T, which lowers the variance of the estimate.
 
     Raises:
-        DataError: x_0 is empty, or the prediction has another shape.
+        DataError: x_0 is empty, the prediction has another shape, or the weighting is unknown. UnknownNameError: no such
+            prediction.
     """
     check_prediction(prediction)
-    if len(x_0) == 0:
+    if weighting not in ("simple", "min_snr"):
+        raise DataError(f"the weighting must be 'simple' or 'min_snr', got {weighting!r}")
+    if x_0.numel() == 0:
         raise DataError("the diffusion loss needs at least one sample")
     t = sample_times(len(x_0), schedule.num_steps, rng, stratified=stratified)
     eps = torch.randn(x_0.shape, generator=rng, device=x_0.device, dtype=x_0.dtype)
@@ -69,16 +78,16 @@ def ddpm_loss(
     if predicted.shape != x_0.shape:
         raise DataError(f"the denoiser must return the data's shape {tuple(x_0.shape)}, got {tuple(predicted.shape)}")
     target = from_pair(x_0, eps, prediction, alpha, sigma)
-    per_sample = (predicted.to(target.dtype) - target).square().flatten(1).mean(1)
+    # At least float32: under autocast the network's output is half precision, and squares of small errors would vanish.
+    precision = torch.promote_types(x_0.dtype, torch.float32)
+    per_sample = (predicted.to(precision) - target.to(precision)).square().flatten(1).mean(1)
     if weighting == "min_snr":
         per_sample = per_sample * min_snr_weight(schedule, t, prediction, min_snr_gamma).to(per_sample.dtype)
-    elif weighting != "simple":
-        raise DataError(f"the weighting must be 'simple' or 'min_snr', got {weighting!r}")
     return DiffusionLoss(per_sample.mean(), per_sample, t)
 
 
 def sample_times(batch: int, num_steps: int, rng: torch.Generator, *, stratified: bool = False) -> Int64[Tensor, " batch"]:
-    """Time steps uniform on 1 … T; stratified: the k-th from the k-th of `batch` equal parts, in random order of parts."""
+    """Time steps uniform on 1 … T; stratified: one from each of `batch` equal parts of the range, the parts in random order."""
     if not stratified:
         return torch.randint(1, num_steps + 1, (batch,), generator=rng, device=rng.device)
     order = torch.randperm(batch, generator=rng, device=rng.device)
@@ -86,20 +95,21 @@ def sample_times(batch: int, num_steps: int, rng: torch.Generator, *, stratified
     return (place * num_steps).long().clamp(max=num_steps - 1) + 1
 
 
-def min_snr_weight(
-    schedule: NoiseSchedule, t: Int64[Tensor, " batch"], prediction: Prediction, gamma: float
-) -> Float[Tensor, " batch"]:
-    """Weight of each sample's squared error (Hang et al. 2023, §3.4), float64, for the prediction's own error."""
+def min_snr_weight(schedule: NoiseSchedule, t: Int64[Tensor, " batch"], prediction: str, gamma: float) -> Float[Tensor, " batch"]:
+    """The factor of each sample's squared error (Hang et al. 2023, §3.4), float64, for the error of what is predicted.
+
+    Written with γ/SNR rather than min(SNR, γ)/SNR: finite where no signal is left (SNR = 0), too.
+    """
     if not gamma > 0:
         raise DataError(f"gamma of the min-SNR weighting must be positive, got {gamma}")
     snr = torch.exp(schedule.log_snr(t))
-    clipped = snr.clamp(max=gamma)
-    match prediction:
+    for_eps = (gamma / snr).clamp(max=1.0)
+    match check_prediction(prediction):
         case "epsilon":
-            return clipped / snr
+            return for_eps
         case "sample":
-            return clipped
+            return snr.clamp(max=gamma)
         case "v_prediction":
-            return clipped / (snr + 1)
-        case _:  # the score is −ε/σ: its squared error is ε's divided by σ², so the weight is ε's times σ²
-            return clipped / snr * (1 - schedule.alpha_bar(t))
+            return for_eps * schedule.alpha_bar(t)  # SNR / (SNR + 1) = α̅
+        case "score":
+            return for_eps * schedule.sigma(t) ** 2

@@ -1,19 +1,27 @@
 r"""Distributions whose denoiser is known exactly: what samplers, objectives and likelihoods are tested against.
 
-Under x_t = α x_0 + σ ε a Gaussian N(μ, Σ) becomes N(αμ, α²Σ + σ²I), and a mixture becomes the mixture of those. The best
-predictions are conditional means, E[ε | x_t] = −σ ∇ log p_t(x_t) (Tweedie's formula).
+Under x_t = α x_0 + σ ε, with p_0 the data's distribution, the best predictions are conditional means given x_t, and
+
+    E[x_0 | x_t] = (x_t + σ² ∇ log p_t(x_t)) / α                                                (Tweedie's formula)
+
+    Gaussian N(μ, Σ):            p_t = N(αμ, α²Σ + σ²I),   E[x_0 | x_t] = μ + αΣ (α²Σ + σ²I)⁻¹ (x_t − αμ)
+    mixture Σ_k w_k N(μ_k, Σ_k): p_t the mixture of those, E[x_0 | x_t] the components' own, weighted by p(k | x_t)
+    data set {x_i}:              the mixture of points, Σ_k = 0: a softmax over −‖x_t − αx_i‖²/2σ²
+
+All in float64. α and σ are numbers, or one for each row of x_t.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ornstein.core.errors import DataError
-from ornstein.diffusion.predictions import Prediction, convert
+from ornstein.diffusion.predictions import check_prediction, convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,67 +30,95 @@ if TYPE_CHECKING:
 
     from ornstein.diffusion.schedule import NoiseSchedule
 
+    PerRow = float | Float[Tensor, " n"]
 
-class GaussianMixture:
-    """Σ_k w_k N(μ_k, Σ_k) in d dimensions, float64."""
+
+class Distribution(ABC):
+    """Data in d dimensions with everything that diffusion asks of them, exact."""
+
+    @abstractmethod
+    def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n d"]:
+        """n independent draws of x_0, float64."""
+
+    @abstractmethod
+    def log_prob(self, x_t: Float[Tensor, "n d"], alpha: PerRow = 1.0, sigma: PerRow = 0.0) -> Float[Tensor, " n"]:
+        """log p_t(x_t) in nats, of the noised distribution at (α, σ); the data's own by default."""
+
+    @abstractmethod
+    def score(self, x_t: Float[Tensor, "n d"], alpha: PerRow = 1.0, sigma: PerRow = 0.0) -> Float[Tensor, "n d"]:
+        """∇ log p_t(x_t)."""
+
+    @abstractmethod
+    def posterior_mean(self, x_t: Float[Tensor, "n d"], alpha: PerRow, sigma: PerRow) -> Float[Tensor, "n d"]:
+        """E[x_0 | x_t]."""
+
+    def denoiser(self, schedule: NoiseSchedule, prediction: str) -> Callable[..., Tensor]:
+        """The exact denoiser `(x_t, t, condition) → prediction`, in x_t's type; t from 1, any mixture of time steps."""
+        check_prediction(prediction)
+
+        def denoise(x_t: Float[Tensor, "n d"], t: Int64[Tensor, " n"], condition: Any = None) -> Float[Tensor, "n d"]:
+            x = x_t.double()
+            alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+            best = self.posterior_mean(x, alpha, sigma)
+            return convert(best, "sample", prediction, x, alpha[:, None], sigma[:, None]).to(x_t.dtype)
+
+        return denoise
+
+
+class GaussianMixture(Distribution):
+    """Σ_k w_k N(μ_k, Σ_k) in d dimensions."""
 
     def __init__(self, weights: Float[Tensor, " k"], means: Float[Tensor, "k d"], covariances: Float[Tensor, "k d d"]) -> None:
+        """
+        Args:
+            weights: positive, sum 1. covariances: symmetric, none negative in any direction; zero is a point.
+        """
         self.weights, self.means, self.covariances = (part.double() for part in (weights, means, covariances))
-        k, d = self.means.shape
-        if self.weights.shape != (k,) or self.covariances.shape != (k, d, d):
+        if self.means.ndim != 2 or self.covariances.shape != (*self.means.shape, self.means.shape[1]):
             raise DataError(
-                f"a mixture takes weights (k,), means (k, d) and covariances (k, d, d); got {tuple(weights.shape)},"
-                f" {tuple(means.shape)}, {tuple(covariances.shape)}"
+                "a mixture takes weights (k,), means (k, d) and covariances (k, d, d); got"
+                f" {tuple(weights.shape)}, {tuple(means.shape)}, {tuple(covariances.shape)}"
             )
-        if (self.weights <= 0).any() or abs(float(self.weights.sum()) - 1) > 1e-6:
-            raise DataError("the weights of a mixture must be positive and sum to 1")
-        self.weights = self.weights / self.weights.sum()  # float32 input sums to 1 up to rounding only
+        self.weights = _checked_weights(self.weights, len(self.means))
+        if not torch.allclose(self.covariances, self.covariances.mT):
+            raise DataError("a covariance must be symmetric")
         self._variances, self._axes = torch.linalg.eigh(self.covariances)
         if (self._variances < -1e-12).any():
             raise DataError("a covariance has a negative variance in some direction")
         self._variances = self._variances.clamp(min=0)
 
     def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n d"]:
-        """n independent draws of x_0."""
         which = torch.multinomial(self.weights, n, replacement=True, generator=rng)
         z = torch.randn(n, self.means.shape[1], generator=rng, dtype=torch.float64)
         return self.means[which] + torch.einsum("nde,ne->nd", self._axes[which], self._variances[which].sqrt() * z)
 
-    def log_prob(self, x_t: Float[Tensor, "n d"], alpha: float = 1.0, sigma: float = 0.0) -> Float[Tensor, " n"]:
-        """log p_t(x_t) in nats, of the noised distribution at (α, σ); the data's own by default."""
+    def log_prob(self, x_t: Float[Tensor, "n d"], alpha: PerRow = 1.0, sigma: PerRow = 0.0) -> Float[Tensor, " n"]:
         return torch.logsumexp(self._joint(x_t, alpha, sigma)[0], dim=1)
 
-    def score(self, x_t: Float[Tensor, "n d"], alpha: float, sigma: float) -> Float[Tensor, "n d"]:
-        """∇ log p_t(x_t)."""
-        log_joint, slopes = self._joint(x_t, alpha, sigma)
-        return torch.einsum("nk,nkd->nd", torch.softmax(log_joint, dim=1), slopes)
+    def score(self, x_t: Float[Tensor, "n d"], alpha: PerRow = 1.0, sigma: PerRow = 0.0) -> Float[Tensor, "n d"]:
+        log_joint, whitened = self._joint(x_t, alpha, sigma)
+        return -self._average(log_joint, torch.einsum("kde,nke->nkd", self._axes, whitened))
 
-    def denoiser(self, schedule: NoiseSchedule, prediction: Prediction) -> Callable[[Tensor, Tensor, Any], Tensor]:
-        """The exact denoiser `(x_t, t, condition) → prediction`; all rows of a batch at one time step or several."""
+    def posterior_mean(self, x_t: Float[Tensor, "n d"], alpha: PerRow, sigma: PerRow) -> Float[Tensor, "n d"]:
+        log_joint, whitened = self._joint(x_t, alpha, sigma)
+        shift = torch.einsum("kde,nke->nkd", self._axes, self._variances * whitened)
+        return self._average(log_joint, self.means + _column(alpha, x_t)[..., None] * shift)
 
-        def denoise(x_t: Float[Tensor, "n d"], t: Int64[Tensor, " n"], condition: Any = None) -> Float[Tensor, "n d"]:
-            result = torch.empty_like(x_t)
-            for step in torch.unique(t).tolist():
-                rows = t == step
-                bar = float(schedule.alpha_bars[step])
-                alpha, sigma = math.sqrt(bar), math.sqrt(1 - bar)
-                x = x_t[rows].double()
-                value = convert(self.score(x, alpha, sigma), "score", prediction, x, x.new_tensor(alpha), x.new_tensor(sigma))
-                result[rows] = value.to(x_t.dtype)
-            return result
-
-        return denoise
-
-    def _joint(self, x_t: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
-        """log w_k N(x_t; …) as (n, k), and each component's own score as (n, k, d)."""
-        variances = alpha**2 * self._variances + sigma**2
+    def _joint(self, x_t: Tensor, alpha: PerRow, sigma: PerRow) -> tuple[Tensor, Tensor]:
+        """log w_k N(x_t; …) as (n, k); and (α²Σ_k + σ²I)⁻¹ (x_t − αμ_k) along the principal axes of Σ_k, as (n, k, d)."""
+        a, s = (_column(value, x_t)[..., None] for value in (alpha, sigma))
+        variances = a**2 * self._variances + s**2
         if (variances <= 0).any():
-            raise DataError("a density that is flat in no direction needs a positive variance or some noise (sigma > 0)")
-        centered = torch.einsum("kde,nkd->nke", self._axes, x_t.double()[:, None] - alpha * self.means[None])
+            raise DataError("this distribution has no density without noise (sigma > 0): some variance is zero")
+        centered = torch.einsum("kde,nkd->nke", self._axes, x_t.double()[:, None] - a * self.means)
         whitened = centered / variances
         d = self.means.shape[1]
         log_density = -0.5 * ((centered * whitened).sum(-1) + variances.log().sum(-1) + d * math.log(2 * math.pi))
-        return self.weights.log() + log_density, -torch.einsum("kde,nke->nkd", self._axes, whitened)
+        return self.weights.log() + log_density, whitened
+
+    @staticmethod
+    def _average(log_joint: Tensor, of_each: Tensor) -> Tensor:
+        return torch.einsum("nk,nkd->nd", torch.softmax(log_joint, dim=1), of_each)
 
 
 class Gaussian(GaussianMixture):
@@ -96,7 +132,62 @@ class Gaussian(GaussianMixture):
 
         In each principal direction of Σ, (x − αμ)/√(α²λ + σ²) is constant along the flow.
         """
-        bar_t, bar_s = float(schedule.alpha_bars[t]), float(schedule.alpha_bars[s])
+        now, then = schedule.level(t), schedule.level(s)
         axes, variances, mean = self._axes[0], self._variances[0], self.means[0]
-        place = (x_t.double() - math.sqrt(bar_t) * mean) @ axes / (bar_t * variances + 1 - bar_t).sqrt()
-        return math.sqrt(bar_s) * mean + (place * (bar_s * variances + 1 - bar_s).sqrt()) @ axes.T
+        place = (x_t.double() - now.alpha * mean) @ axes / (now.alpha**2 * variances + now.sigma**2).sqrt()
+        return then.alpha * mean + (place * (then.alpha**2 * variances + then.sigma**2).sqrt()) @ axes.T
+
+
+class DiscreteData(Distribution):
+    """A finite data set: what a network that memorises perfectly would learn. Costs n · N · d an evaluation."""
+
+    def __init__(self, points: Float[Tensor, "N d"], weights: Float[Tensor, " N"] | None = None) -> None:
+        """
+        Args:
+            points: the data, one a row. weights: positive, sum 1; equal by default.
+        """
+        if points.ndim != 2 or len(points) == 0:
+            raise DataError(f"a data set takes points of shape (N, d), at least one, got {tuple(points.shape)}")
+        self.points = points.double()
+        equal = torch.full((len(points),), 1 / len(points), dtype=torch.float64)
+        self.weights = equal if weights is None else _checked_weights(weights.double(), len(points))
+
+    def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n d"]:
+        return self.points[torch.multinomial(self.weights, n, replacement=True, generator=rng)]
+
+    def log_prob(self, x_t: Float[Tensor, "n d"], alpha: PerRow = 1.0, sigma: PerRow = 0.0) -> Float[Tensor, " n"]:
+        joint, s = self._joint(x_t, alpha, sigma), _column(sigma, x_t)[:, 0]
+        return torch.logsumexp(joint, dim=1) - x_t.shape[1] * (s.log() + 0.5 * math.log(2 * math.pi))
+
+    def score(self, x_t: Float[Tensor, "n d"], alpha: PerRow = 1.0, sigma: PerRow = 0.0) -> Float[Tensor, "n d"]:
+        a, s = _column(alpha, x_t), _column(sigma, x_t)
+        return (a * self.posterior_mean(x_t, alpha, sigma) - x_t.double()) / s**2
+
+    def posterior_mean(self, x_t: Float[Tensor, "n d"], alpha: PerRow, sigma: PerRow) -> Float[Tensor, "n d"]:
+        return torch.softmax(self._joint(x_t, alpha, sigma), dim=1) @ self.points
+
+    def _joint(self, x_t: Tensor, alpha: PerRow, sigma: PerRow) -> Tensor:
+        """log w_i − ‖x_t − αx_i‖²/2σ², (n, N)."""
+        a, s = _column(alpha, x_t), _column(sigma, x_t)
+        if (s <= 0).any():
+            raise DataError("this distribution has no density without noise (sigma > 0): it is made of points")
+        x = x_t.double()
+        # The square is expanded: no (n, N, d) table. ‖x_t‖² is the same for all points, but log p needs it.
+        squares = (x**2).sum(1, keepdim=True) - 2 * a * (x @ self.points.T) + a**2 * (self.points**2).sum(1)
+        return self.weights.log() - squares / (2 * s**2)
+
+
+def _checked_weights(weights: Tensor, count: int) -> Tensor:
+    if weights.shape != (count,):
+        raise DataError(f"{count} weights are needed, shape ({count},), got shape {tuple(weights.shape)}")
+    if not bool((weights > 0).all()) or abs(float(weights.sum()) - 1) > 1e-6:
+        raise DataError("the weights must be positive and sum to 1")
+    return weights / weights.sum()  # float32 input sums to 1 up to rounding only
+
+
+def _column(value: PerRow, x_t: Tensor) -> Tensor:
+    """A number, or one a row, as (n or 1, 1) in float64."""
+    column = torch.as_tensor(value, dtype=torch.float64, device=x_t.device).reshape(-1, 1)
+    if len(column) not in (1, len(x_t)):
+        raise DataError(f"alpha and sigma are numbers or one for each of the {len(x_t)} rows, got {len(column)}")
+    return column

@@ -1,89 +1,134 @@
 r"""What a denoiser may predict, and how one follows from another.
 
-At fixed x_t = α x_0 + σ ε (α = √α̅_t, σ = √(1 − α̅_t), α² + σ² = 1) each of the four is an affine function of each other:
+At fixed x_t = α x_0 + σ ε (α = √α̅_t, σ = √(1 − α̅_t), so α² + σ² = 1) the four are
 
     epsilon       ε                                          Ho et al. 2020
     sample        x_0
     v_prediction  v = α ε − σ x_0                            Salimans & Ho 2022, appendix D
-    score         ∇ log p(x_t) = −ε / σ                      Song et al. 2021; as an estimate, with E[ε | x_t]
+    score         ∇ log q(x_t | x_0) = −ε / σ                Song et al. 2021; its mean given x_t is ∇ log p_t(x_t)
+
+and each is an affine function of each other, with coefficients that depend on the time step alone. So an expectation, a
+difference weighted to one (guidance) or a linear solver means the same in all four.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+from torch import Tensor
 
 from ornstein.core.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor
+    from jaxtyping import Float
 
 Prediction = Literal["epsilon", "sample", "v_prediction", "score"]
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 
-# The one table: each prediction p, with x_t, α and σ, as the pair (x_0, ε).
-_PAIR: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-    "epsilon": lambda p, x, a, s: ((x - s * p) / a, p),
-    "sample": lambda p, x, a, s: (p, (x - a * p) / s),
-    "v_prediction": lambda p, x, a, s: (a * x - s * p, s * x + a * p),
-    "score": lambda p, x, a, s: ((x + s * s * p) / a, -s * p),
-}
-# … and back: the prediction from (x_0, ε), α and σ.
-_FROM_PAIR: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-    "epsilon": lambda x_0, eps, a, s: eps,
-    "sample": lambda x_0, eps, a, s: x_0,
-    "v_prediction": lambda x_0, eps, a, s: a * eps - s * x_0,
-    "score": lambda x_0, eps, a, s: -eps / s,
-}
-# Which of α and σ each row divides by.
-_NEEDS_SIGNAL = {"epsilon", "score"}
-_NEEDS_NOISE = {"sample"}
+
+class Coefficients(NamedTuple):
+    """target = of_x · x_t + of_prediction · source. Numbers, or tensors that broadcast against x_t."""
+
+    of_x: Any
+    of_prediction: Any
 
 
-def check_prediction(name: str) -> None:
-    """Refuse an unknown kind of prediction.
+class _Conversion(NamedTuple):
+    divides_by: Literal["alpha", "sigma"] | None
+    coefficients: Callable[[Any, Any], tuple[Any, Any]]  # of α and σ, both numbers or both tensors
+
+
+# The one table, (source, target) → how. Each row is x_t = α x_0 + σ ε and the definitions above, solved for the target.
+_TABLE: dict[tuple[str, str], _Conversion] = {
+    ("epsilon", "sample"): _Conversion("alpha", lambda a, s: (1 / a, -s / a)),
+    ("epsilon", "v_prediction"): _Conversion("alpha", lambda a, s: (-s / a, 1 / a)),
+    ("epsilon", "score"): _Conversion("sigma", lambda a, s: (0.0, -1 / s)),
+    ("sample", "epsilon"): _Conversion("sigma", lambda a, s: (1 / s, -a / s)),
+    ("sample", "v_prediction"): _Conversion("sigma", lambda a, s: (a / s, -1 / s)),
+    ("sample", "score"): _Conversion("sigma", lambda a, s: (-1 / s**2, a / s**2)),
+    ("v_prediction", "epsilon"): _Conversion(None, lambda a, s: (s, a)),
+    ("v_prediction", "sample"): _Conversion(None, lambda a, s: (a, -s)),
+    ("v_prediction", "score"): _Conversion("sigma", lambda a, s: (-1.0, -a / s)),
+    ("score", "epsilon"): _Conversion(None, lambda a, s: (0.0, -s)),
+    ("score", "sample"): _Conversion("alpha", lambda a, s: (1 / a, s**2 / a)),
+    ("score", "v_prediction"): _Conversion("alpha", lambda a, s: (-s / a, -s / a)),
+}
+_LOST = {
+    "alpha": "no signal is left there (alpha = 0): let the denoiser predict 'sample' or 'v_prediction'",
+    "sigma": "there is no noise there (sigma = 0, t = 0): start at t = 1",
+}
+
+
+def check_prediction(name: str) -> Prediction:
+    """The name of a kind of prediction, checked.
 
     Raises:
         UnknownNameError: with the four that exist.
     """
     if name not in PREDICTIONS:
         raise unknown_name("prediction", name, PREDICTIONS)
+    return name
 
 
-def to_pair(prediction: Tensor, kind: Prediction, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """(x_0, ε) that a prediction means at x_t. α and σ broadcast against x_t.
+def coefficients(source: str, target: str, alpha: float | Tensor, sigma: float | Tensor) -> Coefficients:
+    """How `target` follows from x_t and a prediction of kind `source`: see `Coefficients`.
 
-    Raises:
-        DataError: α = 0 for "epsilon" or "score", or σ = 0 for "sample": the other cannot be told from it there.
-    """
-    check_prediction(kind)
-    if kind in _NEEDS_SIGNAL and bool((alpha == 0).any()):
-        raise DataError(
-            f"x_0 cannot be told from {kind!r} where no signal is left (alpha = 0): predict 'sample' or 'v_prediction'"
-        )
-    if kind in _NEEDS_NOISE and bool((sigma == 0).any()):
-        raise DataError("epsilon cannot be told from 'sample' where there is no noise (sigma = 0, t = 0)")
-    return _PAIR[kind](prediction, x_t, alpha, sigma)
-
-
-def convert(prediction: Tensor, source: Prediction, target: Prediction, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """A prediction of kind `source` as one of kind `target`; all twelve directions, exact up to rounding.
+    Args:
+        alpha, sigma: √α̅ and √(1 − α̅), both numbers or both tensors.
 
     Raises:
-        DataError: the conversion divides by α = 0 or σ = 0.
+        DataError: the conversion divides by α or σ, and it is 0. UnknownNameError: no such prediction.
     """
+    check_prediction(source)
     check_prediction(target)
     if source == target:
-        check_prediction(source)
+        return Coefficients(0.0, 1.0)
+    conversion = _TABLE[source, target]
+    if conversion.divides_by is not None:
+        divisor = alpha if conversion.divides_by == "alpha" else sigma
+        if bool((divisor == 0).any()) if isinstance(divisor, Tensor) else divisor == 0:
+            raise DataError(f"{target!r} cannot be told from {source!r} where {_LOST[conversion.divides_by]}")
+    return Coefficients(*conversion.coefficients(alpha, sigma))
+
+
+def convert(
+    prediction: Float[Tensor, "*shape"],
+    source: str,
+    target: str,
+    x_t: Float[Tensor, "*shape"],
+    alpha: float | Tensor,
+    sigma: float | Tensor,
+) -> Float[Tensor, "*shape"]:
+    """A prediction of kind `source` as one of kind `target`; all twelve directions, exact up to rounding.
+
+    Args:
+        alpha, sigma: √α̅ and √(1 − α̅) at x_t's time step, numbers or tensors that broadcast against it.
+
+    Raises:
+        DataError: the conversion divides by α or σ, and it is 0; or the shapes differ. UnknownNameError: no such prediction.
+    """
+    if prediction.shape != x_t.shape:
+        raise DataError(f"a prediction has x_t's shape {tuple(x_t.shape)}, got {tuple(prediction.shape)}")
+    of_x, of_prediction = coefficients(source, target, alpha, sigma)
+    if source == target:
         return prediction
-    x_0, eps = to_pair(prediction, source, x_t, alpha, sigma)
-    if target == "score" and bool((sigma == 0).any()):
-        raise DataError("there is no score where there is no noise (sigma = 0, t = 0)")
-    return _FROM_PAIR[target](x_0, eps, alpha, sigma)
+    return of_x * x_t + of_prediction * prediction
 
 
-def from_pair(x_0: Tensor, eps: Tensor, kind: Prediction, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The prediction of that kind that the true (x_0, ε) ask for: a training target."""
-    check_prediction(kind)
-    return _FROM_PAIR[kind](x_0, eps, alpha, sigma)
+def from_pair(
+    x_0: Float[Tensor, "*shape"], eps: Float[Tensor, "*shape"], kind: str, alpha: Tensor, sigma: Tensor
+) -> Float[Tensor, "*shape"]:
+    """The prediction of that kind that the true (x_0, ε) ask for, by its definition: a training target."""
+    match check_prediction(kind):
+        case "epsilon":
+            return eps
+        case "sample":
+            return x_0
+        case "v_prediction":
+            return alpha * eps - sigma * x_0
+        case "score":
+            if bool((sigma == 0).any()):
+                raise DataError(f"there is no score where {_LOST['sigma']}")
+            return -eps / sigma

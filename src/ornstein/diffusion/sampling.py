@@ -1,264 +1,225 @@
-r"""From noise to data. A sampler walks down a list of time steps T ≥ t_1 > t_2 > … > t_n > 0 and ends at step 0, the data.
+r"""From noise to data: the loop that all samplers share.
 
-One loop, one `step`: the base class owns the pairs (t, s) with s < t, asks the denoiser once for x̂_0 and ε̂ at t, and each
-subclass says how x_s follows. With α = √α̅, σ = √(1 − α̅):
+A sampler walks down time steps T ≥ t_1 > t_2 > … > t_n ≥ 1 and ends at step 0, the data. The base class owns the pairs (t, s)
+with s < t. At each it asks the denoiser once for x̂_0 = E[x_0 | x_t], and a subclass's `step` says how x_s follows:
 
-    DDPM    x_s ~ q(x_s | x_t, x̂_0), or with the larger variance β (Ho et al. 2020, §3.2)
-    DDIM    x_s = α_s x̂_0 + √(σ_s² − ς²) ε̂ + ς z,  ς = η · (posterior standard deviation)   (Song et al. 2021, eq. 12 and 16)
-    Euler   the probability-flow ODE d(x/α)/d(σ/α) = ε̂, one slope a step                     (ibid., eq. 14)
-    Heun    the same with the mean of two slopes: second order, two evaluations a step         (Karras et al. 2022, algorithm 1)
-    DPM-Solver++(2M)  the ODE in log-SNR with the last two x̂_0: second order, one evaluation   (Lu et al. 2022, algorithm 2)
+    x_s = f(x_t, x̂_0, noise),    with coefficients that are computed once, when the sampler is made.
+
+ε̂ need not be carried along: it is (x_t − α_t x̂_0)/σ_t, so whatever is written with ε̂ can be written with x_t and x̂_0.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from torch import Tensor
 
 from ornstein.core.errors import DataError, OrnsteinError
-from ornstein.diffusion.predictions import Prediction, check_prediction, to_pair
+from ornstein.diffusion.predictions import check_prediction, coefficients
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ornstein.diffusion.noise import KeyedNoise
-    from ornstein.diffusion.schedule import NoiseSchedule
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from ornstein.diffusion.noise import NoiseSource
+    from ornstein.diffusion.schedule import Level, NoiseSchedule
 
     Denoiser = Callable[[Tensor, Tensor, Any], Tensor]
 
 Spacing = Literal["trailing", "leading", "linspace"]
 
 
-class Step(NamedTuple):
-    """One step that was made: its number (from 0), from t to t_prev, the state at t_prev, and x̂_0 as seen from t."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step that was made: its index (from 0), from t to t_prev, the state x at t_prev, and x̂_0 as seen from t."""
 
-    number: int
+    index: int
     t: int
     t_prev: int
     x: Tensor
-    x_0: Tensor
-
-
-class Level(NamedTuple):
-    """A time step with its α = √α̅_t and σ = √(1 − α̅_t), as plain numbers."""
-
-    t: int
-    alpha: float
-    sigma: float
+    x_0_hat: Tensor
 
 
 def time_steps(num_train: int, num_steps: int, spacing: Spacing) -> list[int]:
     """n distinct time steps, descending, for any 1 ≤ n ≤ T, whether or not n divides T.
 
-    "trailing" starts at T (Lin et al. 2024), "leading" ends at 1, "linspace" does both (n ≥ 2).
+    "trailing" starts at T and takes T/n from it each time (Lin et al. 2024, table 2), "leading" ends at 1, "linspace" does
+    both (n ≥ 2). Gaps differ by at most one.
+
+    Raises:
+        DataError: n is out of range, or there is no such spacing.
     """
     if not 1 <= num_steps <= num_train:
         raise DataError(f"the number of sampling steps must be between 1 and {num_train}, got {num_steps}")
     match spacing:
-        case "trailing":  # T, T − T/n, …: the last step reaches data from about T/n
-            return [num_train - (k * num_train) // num_steps for k in range(num_steps)]
+        case "trailing":
+            return [round(num_train - k * num_train / num_steps) for k in range(num_steps)]
         case "leading":
             return [1 + (k * num_train) // num_steps for k in reversed(range(num_steps))]
         case "linspace":
-            if num_steps == 1:
-                return [num_train]
-            return [round(num_train - k * (num_train - 1) / (num_steps - 1)) for k in range(num_steps)]
+            last = num_train - 1
+            return [1 + round(last - k * last / max(num_steps - 1, 1)) for k in range(num_steps)]
         case _:
-            raise DataError(f"the spacing must be 'trailing', 'leading' or 'linspace', got {spacing!r}")
+            raise DataError(f"the spacing must be one of {', '.join(get_args(Spacing))} or a list of steps, got {spacing!r}")
 
 
-class Sampler:
-    """The loop. Subclasses override `step` alone."""
+@dataclass(eq=False)
+class Sampler(ABC):
+    """The loop. Subclasses define `step`, and compute what it needs in `__post_init__`.
 
-    #: Whether `step` adds noise: then a noise source is needed.
-    stochastic = False
+    A sampler keeps no state between or during trajectories: one object may serve many at a time.
 
-    def __init__(
+    Args:
+        schedule: the one that the denoiser was trained with.
+        num_steps: how many steps.
+        prediction: what the denoiser predicts, one of `PREDICTIONS`.
+        spacing: how `time_steps` places them, or the steps themselves: descending, within 1 … T, `num_steps` of them.
+        clip: bound x̂_0 to [−clip, clip] (Ho et al. 2020 clip pictures at 1). Not for latents, which have no bounds.
+
+    Raises:
+        DataError: a number is out of range, or the steps are not descending. UnknownNameError: no such prediction.
+    """
+
+    schedule: NoiseSchedule
+    num_steps: int
+    _: KW_ONLY
+    prediction: str
+    spacing: Spacing | Sequence[int] = "trailing"
+    clip: float | None = None
+    #: The n + 1 levels that a trajectory visits, from the first time step down to 0.
+    levels: tuple[Level, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_prediction(self.prediction)
+        if self.clip is not None and not self.clip > 0:
+            raise DataError(f"clip must be positive, got {self.clip}")
+        self.levels = tuple(self.schedule.level(t) for t in [*self._times(), 0])
+        self._to_x_0 = [coefficients(self.prediction, "sample", level.alpha, level.sigma) for level in self.levels[:-1]]
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether `step` adds noise, so that a noise source is needed."""
+        return False
+
+    @abstractmethod
+    def step(self, index: int, x: Tensor, x_0: Tensor, run: Trajectory) -> Tensor:
+        """x at `levels[index + 1]`, from x and x̂_0 at `levels[index]`. Returns a new tensor."""
+
+    def iterate(
         self,
-        schedule: NoiseSchedule,
-        num_steps: int,
-        *,
-        prediction: Prediction,
-        spacing: Spacing = "trailing",
-        time_steps_given: Sequence[int] | None = None,
-        clip: float | None = None,
-    ) -> None:
-        """
-        Args:
-            schedule: the one that the denoiser was trained with.
-            num_steps: how many steps; with `time_steps_given` their number.
-            prediction: what the denoiser predicts.
-            time_steps_given: explicit steps, descending, within 1 … T, in place of `spacing`.
-            clip: bound x̂_0 to [−clip, clip] (Ho et al. 2020 clip pictures at 1); never for latents.
-
-        Raises:
-            DataError: steps out of range or not descending. UnknownNameError: no such prediction.
-        """
-        check_prediction(prediction)
-        times = time_steps(schedule.num_steps, num_steps, spacing) if time_steps_given is None else list(time_steps_given)
-        descending = all(a > b for a, b in zip(times, times[1:], strict=False))
-        if not times or not descending or times[0] > schedule.num_steps or times[-1] < 1 or len(times) != num_steps:
-            raise DataError(
-                f"time steps must be {num_steps} descending numbers within 1 … {schedule.num_steps}, got {times[:5]}"
-                f"{'…' if len(times) > 5 else ''}"
-            )
-        if clip is not None and not clip > 0:
-            raise DataError(f"clip must be positive, got {clip}")
-        self.schedule, self.num_steps, self.prediction, self.clip = schedule, num_steps, prediction, clip
-        bars = schedule.alpha_bars.tolist()
-        levels = [Level(t, math.sqrt(bars[t]), math.sqrt(1 - bars[t])) for t in [*times, 0]]
-        self.pairs = list(zip(levels[:-1], levels[1:], strict=True))
-
-    def step(self, index: int, x: Tensor, x_0: Tensor, eps: Tensor, now: Level, then: Level, noise: Tensor | None) -> Tensor:
-        """x at `then`, from x, x̂_0 and ε̂ at `now`. noise: standard normal, given where `stochastic` and then.t > 0."""
-        raise TypeError(f"{type(self).__name__} does not say how to step")
-
-    def iterate(self, denoiser: Denoiser, x: Tensor, condition: Any = None, noise: KeyedNoise | None = None) -> Iterator[Step]:
+        denoiser: Denoiser,
+        noise: Float[Tensor, "batch ..."],
+        condition: Any = None,
+        noise_source: NoiseSource | None = None,
+    ) -> Iterator[Step]:
         """The steps one by one, for progress, previews and trajectories.
 
         Args:
-            x: x at the first time step, shape (batch, …): for T, standard normal noise. Half precision is widened to float32.
-            noise: the source of fresh noise; needed by stochastic samplers.
+            denoiser: `(x_t, t, condition)` → a prediction of x_t's shape; t is int64, shape (batch,).
+            noise: x at the first time step, shape (batch, …); for T, standard normal. Half precision is widened to float32.
+            condition: passed on as it is.
+            noise_source: where fresh noise comes from, for example `KeyedNoise`; needed by stochastic samplers only.
 
         Raises:
-            DataError: noise is needed and missing, or the denoiser returns another shape.
-            OrnsteinError: the state is no longer finite; names the step.
+            DataError: noise is missing or of another shape, or the denoiser returns another shape.
+            OrnsteinError: the state is no longer finite; names the step and the samples.
         """
-        if self.stochastic and noise is None:
+        if not noise.is_floating_point() or noise.ndim == 0:
+            raise DataError(
+                f"sampling starts from noise of shape (batch, …) in floating point, got {noise.dtype} {tuple(noise.shape)}"
+            )
+        if self.stochastic and noise_source is None:
             raise DataError(
                 f"{type(self).__name__} adds noise at each step: pass a noise source, for example KeyedNoise(seed, indices)"
             )
-        x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        self._start(denoiser, condition)
-        for index, (now, then) in enumerate(self.pairs):
-            x_0, eps = self.predict(denoiser, x, now, condition)
-            fresh = None
-            if self.stochastic and then.t > 0 and noise is not None:
-                fresh = noise.at(index, x.shape[1:]).to(x.device, x.dtype)
-            x = self.step(index, x, x_0, eps, now, then, fresh)
-            if not bool(torch.isfinite(x).all()):
-                raise OrnsteinError(
-                    f"sampling diverged: the state is not finite after step {index + 1} of {self.num_steps} (t = {now.t} → {then.t});"
-                    " lower the guidance, take more steps or check the model"
-                )
-            yield Step(index, now.t, then.t, x, x_0)
+        start = noise.to(torch.promote_types(noise.dtype, torch.float32))
+        return self._walk(Trajectory(self, denoiser, condition, noise_source), start)
 
-    def sample(self, denoiser: Denoiser, x: Tensor, condition: Any = None, noise: KeyedNoise | None = None) -> Tensor:
-        """The data at the end of `iterate`."""
-        for step in self.iterate(denoiser, x, condition, noise):
+    def sample(
+        self,
+        denoiser: Denoiser,
+        noise: Float[Tensor, "batch ..."],
+        condition: Any = None,
+        noise_source: NoiseSource | None = None,
+    ) -> Float[Tensor, "batch ..."]:
+        """The data at the end of `iterate`; the same arguments."""
+        x = noise
+        for step in self.iterate(denoiser, noise, condition, noise_source):
             x = step.x
         return x
 
-    def predict(self, denoiser: Denoiser, x: Tensor, at: Level, condition: Any) -> tuple[Tensor, Tensor]:
-        """x̂_0 and ε̂ at a level; with clipping, ε̂ is the one that leads from the clipped x̂_0 to x."""
-        t = torch.full((len(x),), at.t, dtype=torch.int64, device=x.device)
-        predicted = denoiser(x, t, condition)
-        if predicted.shape != x.shape:
-            raise DataError(f"the denoiser must return the state's shape {tuple(x.shape)}, got {tuple(predicted.shape)}")
-        alpha, sigma = x.new_tensor(at.alpha), x.new_tensor(at.sigma)
-        x_0, eps = to_pair(predicted.to(x.dtype), self.prediction, x, alpha, sigma)
-        if self.clip is not None:
-            x_0 = x_0.clamp(-self.clip, self.clip)
-            eps = (x - at.alpha * x_0) / at.sigma
-        return x_0, eps
+    def _walk(self, run: Trajectory, x: Tensor) -> Iterator[Step]:
+        for index, (now, then) in enumerate(zip(self.levels, self.levels[1:], strict=False)):
+            x_0 = run.estimate(index, x)
+            x = self.step(index, x, x_0, run)
+            run.previous_x_0 = x_0
+            # One sum sees every NaN and infinity, several times as fast as a test of each number.
+            if not math.isfinite(x.sum().item()):
+                _check_finite(x, f"the state is not finite after step {index + 1} of {self.num_steps} (t = {now.t} → {then.t})")
+            yield Step(index, now.t, then.t, x, x_0)
 
-    def _start(self, denoiser: Denoiser, condition: Any) -> None:
-        """Forget the last trajectory; samplers that evaluate more than once a step keep the denoiser here."""
+    def _times(self) -> list[int]:
+        if isinstance(self.spacing, str):
+            return time_steps(self.schedule.num_steps, self.num_steps, self.spacing)
+        times = list(self.spacing)
+        descending = all(a > b for a, b in zip(times, times[1:], strict=False))
+        if not times or not descending or times[0] > self.schedule.num_steps or times[-1] < 1 or len(times) != self.num_steps:
+            raise DataError(
+                f"time steps must be {self.num_steps} descending numbers within 1 … {self.schedule.num_steps}, got {times[:5]}"
+                f"{'…' if len(times) > 5 else ''}"
+            )
+        return times
 
 
-class DDPM(Sampler):
-    """Ancestral sampling (Ho et al. 2020, algorithm 2), over skipped steps too.
+class Trajectory:
+    """One run of a sampler: what `step` may ask for beyond the state.
 
-    variance: "small" is the posterior's, right for data that are a point; "large" is β, right for x_0 ~ N(0, I).
+    Attributes:
+        previous_x_0: x̂_0 of the step before; None at the first.
     """
 
-    stochastic = True
+    def __init__(self, sampler: Sampler, denoiser: Denoiser, condition: Any, noise_source: NoiseSource | None) -> None:
+        self.previous_x_0: Tensor | None = None
+        self._sampler, self._denoiser, self._condition, self._noise_source = sampler, denoiser, condition, noise_source
 
-    def __init__(
-        self, schedule: NoiseSchedule, num_steps: int, *, variance: Literal["small", "large"] = "small", **settings: Any
-    ) -> None:
-        super().__init__(schedule, num_steps, **settings)
-        if variance not in ("small", "large"):
-            raise DataError(f"DDPM's variance is 'small' or 'large', got {variance!r}")
-        self.variance = variance
-
-    def step(self, index: int, x: Tensor, x_0: Tensor, eps: Tensor, now: Level, then: Level, noise: Tensor | None) -> Tensor:
-        of_x_0, of_x, posterior_variance = self.schedule.jump_posterior(now.t, then.t)
-        mean = of_x_0 * x_0 + of_x * x
-        if noise is None:  # the last step returns the mean, as in the paper
-            return mean
-        added = 1 - (now.alpha / then.alpha) ** 2
-        return mean + math.sqrt(posterior_variance if self.variance == "small" else added) * noise
-
-
-class DDIM(Sampler):
-    """η = 0: deterministic. η = 1: as random as DDPM with the small variance. The marginals are the same for all."""
-
-    def __init__(self, schedule: NoiseSchedule, num_steps: int, *, eta: float = 0.0, **settings: Any) -> None:
-        super().__init__(schedule, num_steps, **settings)
-        if not 0.0 <= eta <= 1.0:
-            raise DataError(f"eta must lie between 0 (deterministic) and 1, got {eta}")
-        self.eta = eta
-        self.stochastic = eta > 0
-
-    def step(self, index: int, x: Tensor, x_0: Tensor, eps: Tensor, now: Level, then: Level, noise: Tensor | None) -> Tensor:
-        if noise is None:
-            return torch.add(then.alpha * x_0, eps, alpha=then.sigma)
-        fresh = self.eta * math.sqrt(self.schedule.jump_posterior(now.t, then.t)[2])
-        return then.alpha * x_0 + math.sqrt(max(then.sigma**2 - fresh**2, 0.0)) * eps + fresh * noise
-
-
-class _FlowSampler(Sampler):
-    """Samplers of the probability-flow ODE in y = x/α and the noise-to-signal ratio r = σ/α: dy/dr = ε̂."""
-
-    def __init__(self, schedule: NoiseSchedule, num_steps: int, **settings: Any) -> None:
-        super().__init__(schedule, num_steps, **settings)
-        if self.pairs[0][0].alpha == 0.0:
-            raise DataError(
-                "this ODE sampler divides by alpha, and no signal is left at the first step: use DDIM with v-prediction"
-            )
-
-    def _start(self, denoiser: Denoiser, condition: Any) -> None:
-        self._denoiser, self._condition = denoiser, condition
-
-
-class Euler(_FlowSampler):
-    """One slope a step. The same map as DDIM with η = 0 (Song et al. 2021, §4.3), written as what it is."""
-
-    def step(self, index: int, x: Tensor, x_0: Tensor, eps: Tensor, now: Level, then: Level, noise: Tensor | None) -> Tensor:
-        change = then.sigma / then.alpha - now.sigma / now.alpha
-        return then.alpha * (x / now.alpha + change * eps)
-
-
-class Heun(_FlowSampler):
-    """Two slopes a step, their mean; one at the last step, where ε̂ at t = 0 does not exist."""
-
-    def step(self, index: int, x: Tensor, x_0: Tensor, eps: Tensor, now: Level, then: Level, noise: Tensor | None) -> Tensor:
-        change = then.sigma / then.alpha - now.sigma / now.alpha
-        guess = then.alpha * (x / now.alpha + change * eps)
-        if then.t == 0:
-            return guess
-        _, eps_then = self.predict(self._denoiser, guess, then, self._condition)
-        return then.alpha * (x / now.alpha + change * (eps + eps_then) / 2)
-
-
-class DPMSolverPP2M(_FlowSampler):
-    """DPM-Solver++(2M): linear extrapolation of x̂_0 over log-SNR from the last two steps; first order at both ends."""
-
-    def _start(self, denoiser: Denoiser, condition: Any) -> None:
-        super()._start(denoiser, condition)
-        self._last: tuple[Tensor, float] | None = None
-
-    def step(self, index: int, x: Tensor, x_0: Tensor, eps: Tensor, now: Level, then: Level, noise: Tensor | None) -> Tensor:
-        half_log_snr = math.log(now.alpha / now.sigma)
-        last, self._last = self._last, (x_0, half_log_snr)
-        if then.t == 0:  # log-SNR is infinite at the data: the limit of the formula is x̂_0 itself
+    def estimate(self, index: int, x: Tensor) -> Tensor:
+        """x̂_0 at x on `levels[index]`, one evaluation of the denoiser; clipped where the sampler says so."""
+        sampler = self._sampler
+        t = torch.full((len(x),), sampler.levels[index].t, dtype=torch.int64, device=x.device)
+        predicted = self._denoiser(x, t, self._condition)
+        if predicted.shape != x.shape:
+            raise DataError(f"the denoiser must return the state's shape {tuple(x.shape)}, got {tuple(predicted.shape)}")
+        predicted = predicted.to(x.dtype)
+        of_x, of_prediction = sampler._to_x_0[index]
+        x_0 = predicted if sampler.prediction == "sample" else torch.add(x * of_x, predicted, alpha=of_prediction)
+        if sampler.clip is None:
             return x_0
-        h = math.log(then.alpha / then.sigma) - half_log_snr
-        if last is not None:
-            ratio = (half_log_snr - last[1]) / h
-            x_0 = x_0 + (x_0 - last[0]) / (2 * ratio)
-        return (then.sigma / now.sigma) * x - then.alpha * math.expm1(-h) * x_0
+        if not math.isfinite(x_0.sum().item()):  # clipping would turn an infinity into an innocent number
+            _check_finite(x_0, f"the denoiser's prediction is not finite at t = {sampler.levels[index].t}")
+        return x_0.clamp(-sampler.clip, sampler.clip)
+
+    def fresh_noise(self, index: int, x: Tensor) -> Tensor:
+        """Standard normal noise of x's shape for step `index`."""
+        if self._noise_source is None:
+            raise DataError("this step adds noise, and no noise source was given")
+        noise = self._noise_source.at(index, x.shape[1:])
+        if noise.shape != x.shape:
+            raise DataError(f"the noise source must return the state's shape {tuple(x.shape)}, got {tuple(noise.shape)}")
+        return noise.to(x.device, x.dtype)
+
+
+def _check_finite(x: Tensor, what: str) -> None:
+    finite = torch.isfinite(x).flatten(1).all(dim=1) if x.ndim > 1 else torch.isfinite(x)
+    if bool(finite.all()):  # large but finite numbers, whose sum is not
+        return
+    rows = (~finite).nonzero().flatten().tolist()
+    listed = ", ".join(map(str, rows[:8])) + ("…" if len(rows) > 8 else "")
+    raise OrnsteinError(
+        f"sampling diverged: {what}, in sample {listed} of the batch of {len(x)};"
+        " lower the guidance, take more steps or check the model"
+    )

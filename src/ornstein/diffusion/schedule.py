@@ -1,16 +1,18 @@
 r"""The forward process: how fast data turn into noise.
 
     q(x_t | x_{t-1}) = N(√(1 − β_t) x_{t-1}, β_t I),    t = 1 … T                        (Ho et al. 2020, eq. 2)
-    q(x_t | x_0)     = N(√α̅_t x_0, (1 − α̅_t) I),       α̅_t = ∏_{s ≤ t} (1 − β_s)        (ibid., eq. 4)
+    q(x_t | x_0)     = N(α_t x_0, σ_t² I),              α_t = √α̅_t, σ_t = √(1 − α̅_t)     (ibid., eq. 4)
+    α̅_t = ∏_{s ≤ t} (1 − β_s)
 
-Time steps run 1 … T, and α̅_0 = 1: step 0 is the data. Everything here is float64; only what is multiplied into a tensor is
-cast to that tensor's type, last.
+Time steps run 1 … T, and α̅_0 = 1: step 0 is the data. α without a bar is the factor of the signal here, √α̅, not 1 − β as in
+Ho et al. Everything is float64; only what is multiplied into a tensor is cast to that tensor's type, last.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,42 +27,82 @@ if TYPE_CHECKING:
 _KEYS = {"kind", "betas"}
 
 
+class Level(NamedTuple):
+    """A time step with its α = √α̅_t and σ = √(1 − α̅_t), as plain numbers."""
+
+    t: int
+    alpha: float
+    sigma: float
+
+
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class NoiseSchedule:
-    """A variance-preserving schedule of T steps.
+    """A variance-preserving schedule of T steps. It does not change once made: do not write into its tables.
 
     Index t of every table is time step t; entry 0 is the data (β_0 = 0, α̅_0 = 1).
 
     Attributes:
         num_steps: T.
-        betas, alpha_bars: float64, shape (T + 1,).
+        betas, alpha_bars, alphas, sigmas, log_snrs: float64, shape (T + 1,), on the CPU.
     """
 
+    num_steps: int
+    betas: Tensor
+    alpha_bars: Tensor
+    alphas: Tensor
+    sigmas: Tensor
+    log_snrs: Tensor
+    _log_kept: Tensor
+    _cast: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    @torch.inference_mode(False)  # else tables made under inference mode could not take part in training later
     def __init__(self, betas: Float[Tensor, " T"] | Sequence[float]) -> None:
-        """From β_1 … β_T, each in [0, 1).
+        """From β_1 … β_T, each within (0, 1); β_T alone may be 1, which leaves no signal at T (Lin et al. 2024).
 
         Raises:
-            DataError: no step, or a β that is not finite or outside [0, 1).
+            DataError: no step, or a β that is not a finite number within its bounds.
         """
-        given = torch.as_tensor(betas, dtype=torch.float64)
+        given = torch.as_tensor(betas, dtype=torch.float64, device="cpu").clone()
         if given.ndim != 1 or len(given) == 0:
             raise DataError(f"a noise schedule takes a list of at least one beta, got shape {tuple(given.shape)}")
-        wrong = ~(torch.isfinite(given) & (given >= 0) & (given < 1))
+        wrong = ~((given > 0) & (given < 1))  # true for NaN as well
+        wrong[-1] &= bool(given[-1] != 1)
         if wrong.any():
             t = int(wrong.nonzero()[0]) + 1
-            raise DataError(f"every beta must lie in [0, 1), but beta_{t} is {float(given[t - 1])}")
-        self.betas = torch.cat([torch.zeros(1, dtype=torch.float64), given])
-        self.alpha_bars = torch.cumprod(1 - self.betas, dim=0)
-        self.num_steps = len(given)
+            raise DataError(f"every beta must lie between 0 and 1 (the last one may be 1), but beta_{t} is {float(given[t - 1])}")
+        with_data = torch.cat([torch.zeros(1, dtype=torch.float64), given])
+        alpha_bars = torch.cumprod(1 - with_data, dim=0)
+        # 1 − α̅ loses its digits where α̅ is near 1, −expm1(Σ log(1 − β)) does not.
+        log_kept = torch.log1p(-with_data)
+        log_alpha_bars = torch.cumsum(log_kept, dim=0)
+        variances = -torch.expm1(log_alpha_bars)
+        tables = {
+            "num_steps": len(given),
+            "betas": with_data,
+            "alpha_bars": alpha_bars,
+            "alphas": alpha_bars.sqrt(),
+            "sigmas": variances.sqrt(),
+            "log_snrs": log_alpha_bars - variances.log(),
+            "_log_kept": log_kept,
+            "_cast": {},
+        }
+        for name, value in tables.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
-    def linear(cls, num_steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
+    def from_betas(cls, betas: Float[Tensor, " T"] | Sequence[float]) -> NoiseSchedule:
+        """The schedule with exactly these β_1 … β_T; the same as calling the class."""
+        return cls(betas)
+
+    @classmethod
+    def linear(cls, *, beta_start: float = 1e-4, beta_end: float = 0.02, num_steps: int = 1000) -> NoiseSchedule:
         """β from `beta_start` to `beta_end` in equal steps (Ho et al. 2020, §4)."""
-        return cls(torch.linspace(beta_start, beta_end, num_steps, dtype=torch.float64))
+        return cls(torch.linspace(beta_start, beta_end, _at_least_one(num_steps), dtype=torch.float64))
 
     @classmethod
-    def cosine(cls, num_steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> NoiseSchedule:
-        """α̅_t = f(t)/f(0), f(t) = cos²(π/2 · (t/T + s)/(1 + s)), β capped (Nichol & Dhariwal 2021, eq. 17)."""
-        time = torch.arange(num_steps + 1, dtype=torch.float64) / num_steps
+    def cosine(cls, *, num_steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> NoiseSchedule:
+        """α̅_t = f(t)/f(0), f(t) = cos²(π/2 · (t/T + s)/(1 + s)), s = `offset`, β capped (Nichol & Dhariwal 2021, eq. 17)."""
+        time = torch.arange(_at_least_one(num_steps) + 1, dtype=torch.float64) / num_steps
         f = torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2
         return cls((1 - f[1:] / f[:-1]).clamp(max=max_beta))
 
@@ -73,39 +115,68 @@ class NoiseSchedule:
         """The inverse of `to_json`, bit for bit.
 
         Raises:
-            DataError: keys are missing or unknown.
+            DataError: a key is missing or unknown, or `betas` is not a list of numbers within their bounds.
         """
-        if set(data) != _KEYS or data["kind"] != "betas":
-            raise DataError(f"a stored noise schedule has the keys {sorted(_KEYS)}, got {sorted(data)}")
-        return cls(data["betas"])
+        if not isinstance(data, dict) or set(data) != _KEYS or data["kind"] != "betas":
+            got = sorted(data) if isinstance(data, dict) else type(data).__name__
+            raise DataError(f"a stored noise schedule has the keys {sorted(_KEYS)} with kind 'betas', got {got}")
+        betas = data["betas"]
+        if not isinstance(betas, list) or any(isinstance(b, bool) or not isinstance(b, int | float) for b in betas):
+            raise DataError("the betas of a stored noise schedule must be a list of numbers")
+        return cls(betas)
 
-    def alpha_bar(self, t: Int64[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """α̅_t, the share of the signal's variance that is left; float64."""
-        self._check(t, lowest=0)
-        return self.alpha_bars.to(t.device)[t]
+    def beta(self, t: Int64[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """β_t, the variance that step t adds; float64, t from 0."""
+        return self._at(self.betas, t)
 
-    def alpha_sigma(self, t: Int64[Tensor, " batch"], like: Tensor) -> tuple[Tensor, Tensor]:
-        """α_t = √α̅_t and σ_t = √(1 − α̅_t), shaped to multiply `like` (batch first), in its type."""
-        alpha_bar = self.alpha_bar(t).reshape(-1, *[1] * (like.ndim - 1))
-        return alpha_bar.sqrt().to(like.dtype), (1 - alpha_bar).sqrt().to(like.dtype)
+    def alpha_bar(self, t: Int64[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """α̅_t, the share of the signal's variance that is left; float64, t from 0."""
+        return self._at(self.alpha_bars, t)
 
-    def log_snr(self, t: Int64[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """λ_t = log(α̅_t / (1 − α̅_t)); +∞ at t = 0."""
-        alpha_bar = self.alpha_bar(t)
-        return torch.log(alpha_bar) - torch.log1p(-alpha_bar)
+    def alpha(self, t: Int64[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """α_t = √α̅_t, the factor of the signal; float64, t from 0."""
+        return self._at(self.alphas, t)
 
-    def forward_step(self, x_previous: Tensor, t: Int64[Tensor, " batch"], eps: Tensor) -> Tensor:
+    def sigma(self, t: Int64[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """σ_t = √(1 − α̅_t), the standard deviation of the noise; float64, t from 0."""
+        return self._at(self.sigmas, t)
+
+    def log_snr(self, t: Int64[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """λ_t = log(α̅_t / (1 − α̅_t)); +∞ at t = 0, −∞ where no signal is left; float64."""
+        return self._at(self.log_snrs, t)
+
+    def level(self, t: int) -> Level:
+        """Time step t with its α and σ as plain numbers, t from 0."""
+        if not 0 <= t <= self.num_steps:
+            raise DataError(f"time steps run 0 … {self.num_steps}, got {t}")
+        return Level(t, float(self.alphas[t]), float(self.sigmas[t]))
+
+    def alpha_sigma(self, t: Int64[Tensor, " batch"], like: Float[Tensor, "batch ..."]) -> tuple[Tensor, Tensor]:
+        """α_t and σ_t, shaped (batch, 1, …) to multiply `like`, in its type and on its device; t from 0."""
+        self._check(t, lowest=0, batch=len(like))
+        key = (like.device, like.dtype)
+        if key not in self._cast:
+            with torch.inference_mode(False):  # cast before the move: some devices have no float64
+                self._cast[key] = (self.alphas.to(like.dtype).to(like.device), self.sigmas.to(like.dtype).to(like.device))
+        alphas, sigmas = self._cast[key]
+        shape = (-1, *[1] * (like.ndim - 1))
+        return alphas[t].reshape(shape), sigmas[t].reshape(shape)
+
+    def forward_step(
+        self, x_previous: Float[Tensor, "batch ..."], t: Int64[Tensor, " batch"], eps: Float[Tensor, "batch ..."]
+    ) -> Float[Tensor, "batch ..."]:
         """One kernel: x_t from x_{t-1} and ε ~ N(0, I) (Ho et al. 2020, eq. 2). t runs 1 … T."""
-        self._check(t, lowest=1)
-        _same_shape("forward_step", x_previous, eps)
-        beta = self.betas.to(t.device)[t].reshape(-1, *[1] * (x_previous.ndim - 1))
-        return (1 - beta).sqrt().to(x_previous.dtype) * x_previous + beta.sqrt().to(x_previous.dtype) * eps
+        self._check(t, lowest=1, batch=len(x_previous))
+        _check_pair("forward_step", x_previous, eps)
+        beta = self.betas[t.cpu()].reshape(-1, *[1] * (x_previous.ndim - 1))
+        kept, added = (part.sqrt().to(x_previous.dtype).to(x_previous.device) for part in (1 - beta, beta))
+        return kept * x_previous + added * eps
 
-    def add_noise(self, x_0: Tensor, t: Int64[Tensor, " batch"], eps: Tensor) -> Tensor:
-        """x_t in one jump: √α̅_t x_0 + √(1 − α̅_t) ε (Ho et al. 2020, eq. 4). t runs 0 … T."""
-        _same_shape("add_noise", x_0, eps)
-        if len(t) != len(x_0):
-            raise DataError(f"add_noise needs one time step a sample: got {len(t)} for {len(x_0)}")
+    def add_noise(
+        self, x_0: Float[Tensor, "batch ..."], t: Int64[Tensor, " batch"], eps: Float[Tensor, "batch ..."]
+    ) -> Float[Tensor, "batch ..."]:
+        """x_t in one jump: α_t x_0 + σ_t ε (Ho et al. 2020, eq. 4). t runs 0 … T."""
+        _check_pair("add_noise", x_0, eps)
         alpha, sigma = self.alpha_sigma(t, x_0)
         return alpha * x_0 + sigma * eps
 
@@ -116,23 +187,51 @@ class NoiseSchedule:
     def jump_posterior(self, t: int, s: int) -> tuple[float, float, float]:
         """q(x_s | x_t, x_0) for any 0 ≤ s < t ≤ T: coefficients of x_0 and x_t, and the variance.
 
-        The same formula as for one step, with β replaced by 1 − α̅_t/α̅_s, the noise added between s and t.
+        The same formula as for one step, with β replaced by `jump_variance`, the noise added between s and t.
         """
-        if not 0 <= s < t <= self.num_steps:
-            raise DataError(f"a posterior needs 0 ≤ s < t ≤ {self.num_steps}, got s = {s}, t = {t}")
-        bar_t, bar_s = float(self.alpha_bars[t]), float(self.alpha_bars[s])
-        kept = bar_t / bar_s
-        added = 1 - kept
-        rest = 1 - bar_t
-        return math.sqrt(bar_s) * added / rest, math.sqrt(kept) * (1 - bar_s) / rest, added * (1 - bar_s) / rest
+        added = self.jump_variance(t, s)
+        now, then = self.level(t), self.level(s)
+        share = (then.sigma / now.sigma) ** 2
+        return then.alpha * added / now.sigma**2, now.alpha / then.alpha * share, added * share
 
-    def _check(self, t: Tensor, lowest: int) -> None:
-        if t.is_floating_point():
+    def jump_variance(self, t: int, s: int) -> float:
+        """The variance of q(x_t | x_s), 1 − α̅_t/α̅_s, for 0 ≤ s < t ≤ T: β_t where s = t − 1."""
+        if not 0 <= s < t <= self.num_steps:
+            raise DataError(f"a jump runs between 0 ≤ s < t ≤ {self.num_steps}, got s = {s}, t = {t}")
+        # Summed anew: a difference of α̅'s logarithms would lose a small β behind a large one.
+        return -math.expm1(float(self._log_kept[s + 1 : t + 1].sum()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NoiseSchedule) and torch.equal(self.betas, other.betas)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.betas.tolist()))
+
+    def __repr__(self) -> str:
+        return f"NoiseSchedule({self.num_steps} steps, alpha_bar_T = {float(self.alpha_bars[-1]):.3g})"
+
+    def _at(self, table: Tensor, t: Tensor) -> Tensor:
+        self._check(t, lowest=0)
+        return table.to(t.device)[t]
+
+    def _check(self, t: Tensor, lowest: int, batch: int | None = None) -> None:
+        if t.is_floating_point() or t.dtype == torch.bool:
             raise DataError(f"time steps are integers {lowest} … {self.num_steps}, got {t.dtype}")
+        if batch is not None and t.shape != (batch,):
+            raise DataError(f"one time step a sample is needed, shape ({batch},), got shape {tuple(t.shape)}")
         if t.numel() and (int(t.min()) < lowest or int(t.max()) > self.num_steps):
             raise DataError(f"time steps run {lowest} … {self.num_steps}, got {int(t.min())} … {int(t.max())}")
 
 
-def _same_shape(operation: str, x: Tensor, eps: Tensor) -> None:
+def _at_least_one(num_steps: int) -> int:
+    if num_steps < 1:
+        raise DataError(f"a noise schedule needs at least one step, got {num_steps}")
+    return num_steps
+
+
+def _check_pair(operation: str, x: Tensor, eps: Tensor) -> None:
     if x.shape != eps.shape:
         raise DataError(f"{operation} needs noise of the data's shape {tuple(x.shape)}, got {tuple(eps.shape)}")
+    for name, part in (("data", x), ("noise", eps)):
+        if not bool(torch.isfinite(part).all()):
+            raise DataError(f"{operation} needs finite {name}, but some of it is NaN or infinite")

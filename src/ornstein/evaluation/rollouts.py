@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,7 +39,10 @@ _SUITES = ("pick",)
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """One episode. instruction: what the policy was told; target: the block that counts; lifted: what was up at the end."""
+    """One episode. instruction: what the policy was told; target: the block that counts; lifted: what was up at the end.
+
+    frames: the front camera's pictures, empty where an evaluation has no use for them any more.
+    """
 
     seed: int
     instruction: str
@@ -150,7 +153,7 @@ def evaluate_policy(
     seeds = range(TEST_SEED + seed, TEST_SEED + seed + episodes)
     try:
         running = _run(policy, env, seeds, instruction_control, workers)
-        results = list(track(running, episodes, "robot episodes"))
+        results = list(track(_without_spare_pictures(running), episodes, "robot episodes"))
     finally:
         env.close()
     seconds = time.perf_counter() - started
@@ -161,6 +164,14 @@ def evaluate_policy(
     except OSError as error:
         raise OrnsteinError(f"cannot write the results into {out}: {(error.strerror or str(error)).lower()}") from error
     return EvaluationResult(successes, episodes, wilson_interval(successes, episodes), record, videos)
+
+
+def _without_spare_pictures(results: Iterator[EpisodeResult]) -> Iterator[EpisodeResult]:
+    """Only the first few of each kind become videos; a thousand episodes' pictures would fill a gigabyte."""
+    room = {True: _VIDEOS_OF_EACH, False: _VIDEOS_OF_EACH}
+    for result in results:
+        room[result.success] -= 1
+        yield result if room[result.success] >= 0 else replace(result, frames=[])
 
 
 def _run(policy: Any, env: TabletopEnv, seeds: range, control: Control, workers: int) -> Iterator[EpisodeResult]:
@@ -203,6 +214,8 @@ def _told(instruction: str, target: str, names: list[str], seed: int, control: C
         return instruction
     if control == "blank":
         return ""
+    if target not in instruction:
+        raise DataError(f"the control 'shuffled' swaps the target's name, but {instruction!r} does not say {target!r}")
     others = [name for name in names if name != target]
     return instruction.replace(target, others[int(np.random.default_rng([seed, 17]).integers(len(others)))])
 
@@ -226,6 +239,7 @@ def _record(policy: Any, suite: str, seed: int, control: Control, results: list[
     import torch
 
     successes, n = sum(result.success for result in results), len(results)
+    origin = getattr(policy, "provenance", {})
     return {
         "suite": suite,
         "instruction_control": control,
@@ -236,6 +250,8 @@ def _record(policy: Any, suite: str, seed: int, control: Control, results: list[
         "chance": sum(1 / result.num_blocks for result in results) / n,
         "first_seed": TEST_SEED + seed,
         "checkpoint": getattr(policy, "fingerprint", "unknown"),
+        "checkpoint_commit": origin.get("commit", "unknown"),
+        "training_data": origin.get("hyper_parameters", {}).get("data_fingerprint", "unknown"),
         "contract": policy.contract.fingerprint,
         "command": "ornstein " + " ".join(sys.argv[1:]),
         "seconds": round(seconds, 2),

@@ -33,9 +33,12 @@ def newcombe_difference(a: tuple[int, int], b: tuple[int, int], confidence: floa
 
     Args:
         a, b: (successes, n).
+
+    Raises:
+        DataError: as `wilson_interval`, for either group.
     """
-    rate_a, rate_b = a[0] / a[1], b[0] / b[1]
     (low_a, high_a), (low_b, high_b) = wilson_interval(*a, confidence), wilson_interval(*b, confidence)
+    rate_a, rate_b = a[0] / a[1], b[0] / b[1]
     difference = rate_a - rate_b
     low = difference - float(np.hypot(rate_a - low_a, high_b - rate_b))
     high = difference + float(np.hypot(high_a - rate_a, rate_b - low_b))
@@ -67,11 +70,13 @@ def paired_bootstrap(
     """Percentile interval of mean(a − b) over resampled scenes.
 
     Raises:
-        DataError: the two do not have one value a scene each.
+        DataError: the two do not have one value a scene each, or a value is not finite.
     """
     if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
         raise DataError(f"a paired bootstrap needs one value of each a scene, got shapes {a.shape} and {b.shape}")
     difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    if not np.isfinite(difference).all():
+        raise DataError("a paired bootstrap cannot resample values that are not finite: a failed episode counts as 0")
     means = difference[rng.integers(len(difference), size=(resamples, len(difference)))].mean(axis=1)
     low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return float(low), float(high)

@@ -177,9 +177,10 @@ class DiT(nn.Module):
             raise DataError(
                 f"this denoiser takes latents (batch, {expected[0]}, {expected[1]}, {expected[2]}), got {tuple(x_t.shape)}"
             )
-        if tuple(condition.pieces.shape) != (len(x_t), config.text_length, TEXT_SIZE):
+        batch, length, size = condition.pieces.shape
+        if batch != len(x_t) or length > config.text_length or size != TEXT_SIZE:
             raise DataError(
-                f"this denoiser reads texts as (batch {len(x_t)}, {config.text_length}, {TEXT_SIZE}) piece vectors,"
+                f"this denoiser reads texts as (batch {len(x_t)}, at most {config.text_length}, {TEXT_SIZE}) piece vectors,"
                 f" got {tuple(condition.pieces.shape)}"
             )
 
@@ -189,7 +190,7 @@ class DiT(nn.Module):
         some_text_B1 = condition.mask.any(1, keepdim=True)
         sentence_BD = self.sentence_in((condition.sentence - self.sentence_mean) / self.sentence_std)
         summary_BD = torch.where(some_text_B1, sentence_BD, self.null_sentence.to(sentence_BD.dtype))
-        pieces_BLD = self.piece_in(condition.pieces / self.piece_std) + self.piece_positions
+        pieces_BLD = self.piece_in(condition.pieces / self.piece_std) + self.piece_positions[: condition.pieces.shape[1]]
         start_B1D = self.start_token.expand(batch, 1, -1).to(pieces_BLD.dtype)
         text_BLD = torch.cat([start_B1D, pieces_BLD], 1)
         mask_BL = torch.cat([torch.ones_like(some_text_B1), condition.mask], 1)

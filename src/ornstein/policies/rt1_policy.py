@@ -11,10 +11,11 @@ import torch
 from ornstein.actions import UniformBins
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.language import UniversalSentenceEncoder
-from ornstein.policies.rt1 import RT1, RT1Config
+from ornstein.networks.film_convnet import SENTENCE_SIZE
+from ornstein.policies.rt1 import ACTION_SIZE, RT1, RT1Config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,20 +35,30 @@ class RT1Policy:
         *,
         encode: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
         fingerprint: str = "untrained",
+        provenance: Mapping[str, Any] | None = None,
         checkpoint_path: Path | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         """
         Args:
             encode: sentences → vectors (N, 512); the Universal Sentence Encoder unless given.
-            fingerprint, checkpoint_path: of the checkpoint, for reports and for workers that load it themselves.
+            fingerprint, provenance, checkpoint_path: of the checkpoint, for reports and for workers that load it themselves.
+
+        Raises:
+            DataError: the network was built for another body than the contract's.
         """
         if len(contract.cameras) != 1 or {contract.cameras[0].height, contract.cameras[0].width} != {network.config.image_size}:
             raise DataError(f"this RT-1 sees one camera of {network.config.image_size} px, the contract has {contract.cameras}")
+        if len(contract.action) != ACTION_SIZE or len(contract.state) < network.config.state_size:
+            raise DataError(
+                f"this RT-1 gives {ACTION_SIZE} numbers and reads {network.config.state_size} of the arm's state, the contract has"
+                f" {len(contract.action)} and {len(contract.state)}"
+            )
         self._contract = contract
         self.network = network.to(device).eval()
         self.device = torch.device(device)
         self.fingerprint, self.checkpoint_path = fingerprint, checkpoint_path
+        self.provenance: Mapping[str, Any] = provenance or {}
         self._bins = UniformBins.from_contract(contract, network.config.num_bins)
         self._encode = encode or UniversalSentenceEncoder().encode
         self.reset()
@@ -77,7 +88,13 @@ class RT1Policy:
             network.load_state_dict(tensors, strict=True)
         except RuntimeError as error:
             raise CheckpointError(f"the weights in {checkpoint.path} do not fit their configuration: {error}") from error
-        return cls(network, checkpoint.contract, fingerprint=checkpoint.fingerprint, checkpoint_path=checkpoint.path)
+        return cls(
+            network,
+            checkpoint.contract,
+            fingerprint=checkpoint.fingerprint,
+            provenance=checkpoint.provenance,
+            checkpoint_path=checkpoint.path,
+        )
 
     def reset(self) -> None:
         """Forget the episode so far."""
@@ -92,13 +109,14 @@ class RT1Policy:
         An empty instruction is allowed (it is a control in evaluations): its vector is zero.
 
         Raises:
-            DataError: a camera or the state is missing, of another size or type, or not finite.
+            DataError: a camera, the state or the sentence is missing, of another size or type, or not finite. The history
+                stays as it was.
         """
-        picture, state = self._checked(observation)
+        picture, state, instruction = self._checked(observation)
+        # Before the history grows: a refused sentence must not leave half a step behind.
+        words = self._encode([instruction])[0] if instruction.strip() else np.zeros(SENTENCE_SIZE, dtype=np.float32)
         self._pictures.append(picture)
         self._states.append(state)
-        instruction = observation["instruction"]
-        words = self._encode([instruction])[0] if instruction.strip() else np.zeros(512, dtype=np.float32)
         logits, _ = self.network(
             torch.from_numpy(np.stack(self._pictures)[None]).to(self.device),
             torch.from_numpy(words[None]).to(self.device),
@@ -106,7 +124,10 @@ class RT1Policy:
         )
         return self._bins.decode(logits[0, -1].argmax(-1).cpu().numpy())
 
-    def _checked(self, observation: Observation) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def _checked(self, observation: Observation) -> tuple[NDArray[np.uint8], NDArray[np.float32], str]:
+        missing = {"pixels", "agent_pos", "instruction"} - set(observation)
+        if missing:
+            raise DataError(f"the observation lacks {', '.join(sorted(missing))}; it has {', '.join(sorted(observation))}")
         camera = self._contract.cameras[0]
         pixels: Any = observation["pixels"]
         if camera.name not in pixels:
@@ -119,4 +140,7 @@ class RT1Policy:
         state = np.asarray(observation["agent_pos"], dtype=np.float32)
         if state.shape != (len(self._contract.state),) or not np.isfinite(state).all():
             raise DataError(f"agent_pos must be {len(self._contract.state)} finite numbers, got {state!r}")
-        return picture.copy(), state
+        instruction = observation["instruction"]
+        if not isinstance(instruction, str):
+            raise DataError(f"the instruction must be a sentence, got {instruction!r}")
+        return picture.copy(), state, instruction

@@ -1,8 +1,8 @@
 """From a tool pose to joint targets: differential inverse kinematics by `mink`.
 
 The policy speaks of the tool (Δx Δy Δz, Δroll Δpitch Δyaw); the arm has position servos in its joints. Each control step
-moves the joint targets towards the tool target by a few velocity-limited solves, and the servos follow along a straight
-line in joint space.
+solves for joint targets that reach the tool target, by a few differential steps from the last ones, and the servos follow
+along a straight line in joint space, no faster than the joints of a real arm.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ _SOLVES = 6
 _POSITION_TOLERANCE = 5e-4
 _ROTATION_TOLERANCE = 5e-3
 JOINTS = 7
+#: What the published arm allows [rad/s]; `TabletopWorld.move` slows down to it.
+MAX_JOINT_SPEED = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
 
 
 class ToolController:

@@ -27,7 +27,12 @@ WORKSPACE_HIGH = np.array([0.70, 0.24, 0.30])
 LIFT_HEIGHT = 0.08
 _LIFTED_BY_MISTAKE = 0.02
 _HELD_STEPS = 2
-_MAX_TILT = 0.5
+_MAX_TILT = 0.35
+# Further from the home heading, the wrist would meet its stop somewhere in the workspace.
+_MAX_TURN = 1.35
+_MAX_IMAGE_SIZE = 640
+# From the tool's axis to the far side of an open finger [m].
+_FINGER_REACH = 0.052
 # Gymnasium's text space wants its alphabet spelt out.
 _CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ,.;:!?'’-–")
 
@@ -59,11 +64,15 @@ def contract(image_size: int = 128, cameras: tuple[str, ...] = ("front",)) -> Em
 
 
 class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
-    """Observation: `pixels` {camera: uint8 (H, W, 3)}, `agent_pos` float32 (7,) as the contract's state, `instruction`.
+    """Observation: `pixels` {camera: uint8 (H, W, 3)}, `agent_pos` float32 (7,), `instruction`.
+
+    `agent_pos`: the tool's x, y, z [m] in the base frame; its roll, pitch, yaw [rad] about the base's fixed axes, all zero
+    where it points straight down as at the start; how far the gripper is closed, 0 open … 1 closed.
 
     Action: float32 (7,): Δx Δy Δz [m] and Δroll Δpitch Δyaw [rad] of the tool's target pose in the base frame, each within
     ±0.04 m and ±0.25 rad, and the gripper's command, 0 open … 1 closed. What is out of bounds is clipped and counted in
-    `info["clipped"]`. One step is 0.2 s. An episode ends when the named block, and no other, has been held at least 8 cm
+    `info["clipped"]`. The target stays in a box over the table, tilted at most 0.35 rad and turned at most 1.35 rad from home;
+    a rotation that would lead beyond is left out. One step is 0.2 s. An episode ends when the named block, and no other, has been held at least 8 cm
     above its place by both fingers for two steps, or after `max_steps`.
     """
 
@@ -77,8 +86,13 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
             image_size: side of the square pictures in pixels. cameras: "front", "wrist" or both. max_steps: of 0.2 s.
 
         Raises:
-            RenderingError: there is no headless GL. DataError: an unknown camera or render mode.
+            RenderingError: there is no headless GL. DataError: an unknown camera or render mode, a size or length out of range.
         """
+        if not 16 <= image_size <= _MAX_IMAGE_SIZE or max_steps < 1:
+            raise DataError(
+                f"pictures are 16 to {_MAX_IMAGE_SIZE} pixels wide and an episode has a step at least, "
+                f"got image_size {image_size} and max_steps {max_steps}"
+            )
         if not cameras or set(cameras) - {"front", "wrist"} or render_mode != "rgb_array":
             raise DataError(
                 f"the tabletop has cameras 'front' and 'wrist' and renders 'rgb_array', got {cameras} and {render_mode!r}"
@@ -106,7 +120,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
         """Build the scene of that seed, or `options["scene"]`.
 
         Raises:
-            DataError: an impossible scene or an unknown option.
+            DataError: an impossible scene or an unknown option. UnknownNameError: nobody draws an object of the scene.
         """
         super().reset(seed=seed)
         unknown = set(options or {}) - {"scene"}
@@ -115,6 +129,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
         scene = (options or {}).get("scene")
         if scene is None:
             scene = sample_scene(seed if seed is not None else int(self.np_random.integers(2**31)))
+        if not isinstance(scene, Scene):
+            raise DataError(f"options['scene'] is a Scene (`Scene.from_json` reads one), got {type(scene).__name__}")
         scene.check()
         self.scene = scene
         for slot, block in enumerate(scene.blocks):
@@ -133,15 +149,17 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
         """
         if self.scene is None:
             raise DataError("call reset before step")
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != (7,) or not np.isfinite(action).all():
+        wanted = np.asarray(action, dtype=np.float64)
+        if wanted.shape != (7,) or not np.isfinite(wanted).all():
             raise DataError(f"an action is 7 finite numbers (Δx Δy Δz, Δroll Δpitch Δyaw, gripper), got {action!r}")
-        bounded = np.clip(action, self.contract.action_low, self.contract.action_high)
-        self._clipped += int((np.abs(bounded - action) > 1e-6).sum())
-        self.target_position = np.clip(self.target_position + bounded[:3], WORKSPACE_LOW, WORKSPACE_HIGH)
+        bounded = np.clip(wanted, self.contract.action_low, self.contract.action_high)
+        self._clipped += int((np.abs(bounded - wanted) > 1e-6).sum())
         turned = _euler_matrix(bounded[3:6]) @ self.target_rotation
-        if turned[:, 2] @ self._home_rotation[:, 2] > np.cos(_MAX_TILT):  # the tool keeps pointing down
+        tilt_is_fine = turned[:, 2] @ self._home_rotation[:, 2] > np.cos(_MAX_TILT)  # the tool keeps pointing down
+        if tilt_is_fine and abs(_euler_angles(turned @ self._home_rotation.T)[2]) < _MAX_TURN:
             self.target_rotation = turned
+        self.target_position = np.clip(self.target_position + bounded[:3], WORKSPACE_LOW, WORKSPACE_HIGH)
+        self.target_position[2] = max(self.target_position[2], self._floor())
         self.world.move(self.target_position, self.target_rotation, float(bounded[6]))
         self._steps += 1
         self._held = self._held + 1 if self._is_held() else 0
@@ -161,6 +179,11 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
         if self.scene is None:
             raise DataError("call reset first")
         return project(self.world, "front", self.world.block_position(self.scene.target))
+
+    def _floor(self) -> float:
+        """The height [m] of the tool below which a tilted gripper's lower finger would press into the table."""
+        cosine = min(float(self.target_rotation[:, 2] @ self._home_rotation[:, 2]), 1.0)
+        return float(0.003 + _FINGER_REACH * np.sqrt(1 - cosine**2))
 
     def _is_held(self) -> bool:
         scene, world = self.scene, self.world

@@ -40,6 +40,13 @@ def _blocks() -> str:
     return text
 
 
+def _servo(joint: int) -> str:
+    # The published arm's 87 Nm; its 12 Nm in the wrist are doubled, because a servo must also move our larger armatures.
+    stiffness, torque = (2500, 87) if joint < 5 else (1200, 24)
+    limits = f'forcerange="-{torque} {torque}"'
+    return f'<position name="joint{joint}" joint="joint{joint}" kp="{stiffness}" dampratio="1" {limits}/>'
+
+
 def _assets() -> str:
     text = '<texture name="table" type="2d" builtin="flat" width="8" height="8" rgb1="0.80 0.84 0.86"/>'
     for k in range(MAX_BLOCKS):
@@ -142,7 +149,7 @@ def mjcf() -> str:
     <joint joint1="finger_left" joint2="finger_right" solref="0.005 1" solimp="0.95 0.99 0.001"/>
   </equality>
   <actuator>
-    {"".join(f'<position name="joint{k}" joint="joint{k}" kp="{2500 if k < 5 else 1200}" dampratio="1"/>' for k in range(1, 8))}
+    {"".join(_servo(k) for k in range(1, 8))}
     <position name="gripper" tendon="opening" kp="700" kv="20" ctrlrange="0 {FINGER_TRAVEL}" forcerange="-40 40"/>
   </actuator>
 </mujoco>

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ornstein.assets import openmoji
 from ornstein.core.errors import DataError
 from ornstein.simulation.objects import SEEN_OBJECTS, TRAIN_PHRASINGS
 
@@ -46,10 +47,11 @@ class Scene:
         """The inverse of `to_json`.
 
         Raises:
-            DataError: keys are missing or unknown, or the scene is impossible (see `check`).
+            DataError: keys are missing or unknown, a value has the wrong type, or the scene is impossible (see `check`).
+            UnknownNameError: nobody draws such an object.
         """
         try:
-            scene = cls(tuple(PlacedBlock(**block) for block in data["blocks"]), int(data["target"]), str(data["instruction"]))
+            scene = cls(**{**data, "blocks": tuple(PlacedBlock(**block) for block in data["blocks"])})
         except (KeyError, TypeError) as error:
             raise DataError(f"this is not a tabletop scene: {error}") from error
         scene.check()
@@ -59,14 +61,17 @@ class Scene:
         """Refuse a scene that cannot be built.
 
         Raises:
-            DataError: too few or many blocks, two with one name, blocks inside one another or out of reach, no such target.
+            DataError: too few or many blocks, two with one name, blocks inside one another or out of reach, no such target,
+                a value of another type. UnknownNameError: nobody draws such an object.
         """
+        self._check_types()
         names = [block.name for block in self.blocks]
         if not 1 <= len(names) <= MAX_BLOCKS or len(set(names)) != len(names):
             raise DataError(f"a scene has one to {MAX_BLOCKS} blocks with different names, got {names}")
         if not 0 <= self.target < len(names):
             raise DataError(f"the target must be one of the {len(names)} blocks, got number {self.target}")
         for k, a in enumerate(self.blocks):
+            openmoji.code(a.name)
             if not (
                 PLACEMENT_LOW[0] <= a.x <= PLACEMENT_HIGH[0]
                 and PLACEMENT_LOW[1] <= a.y <= PLACEMENT_HIGH[1]
@@ -77,15 +82,33 @@ class Scene:
                 if np.hypot(a.x - b.x, a.y - b.y) < CLEARANCE - 1e-9:
                     raise DataError(f"blocks {a.name!r} and {b.name!r} are closer than {CLEARANCE} m")
 
+    def _check_types(self) -> None:
+        """Scenes are read from files: a text or a truth value for a number would be compared, rounded or built in silence."""
+        if type(self.target) is not int or not isinstance(self.instruction, str):
+            raise DataError(f"a scene has the number of its target and a sentence, got {self.target!r} and {self.instruction!r}")
+        for block in self.blocks:
+            numbers = (block.x, block.y, block.yaw)
+            if not isinstance(block.name, str) or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
+                raise DataError(f"a block has a name, x, y [m] and yaw [rad], got {block}")
+
 
 def sample_scene(seed: int, *, objects: tuple[str, ...] = SEEN_OBJECTS, phrasings: tuple[str, ...] = TRAIN_PHRASINGS) -> Scene:
     """The scene of that seed: objects, places, target and wording drawn uniformly.
 
     Args:
-        seed: ≥ 0. objects: at least three names. phrasings: sentences with `{name}` in them.
+        seed: ≥ 0. objects: at least three names; with fewer than five, scenes have at most as many blocks.
+        phrasings: sentences with `{name}` in them.
+
+    Raises:
+        DataError: a negative seed, fewer than three objects, or no phrasings.
     """
+    if seed < 0 or len(set(objects)) < MIN_BLOCKS or not phrasings:
+        raise DataError(
+            f"a scene needs a seed ≥ 0, {MIN_BLOCKS} different objects and a phrasing, got seed {seed}, "
+            f"{len(set(objects))} objects and {len(phrasings)} phrasings"
+        )
     rng = np.random.default_rng([seed, 7])
-    count = int(rng.integers(MIN_BLOCKS, MAX_BLOCKS + 1))
+    count = int(rng.integers(MIN_BLOCKS, min(MAX_BLOCKS, len(objects)) + 1))
     names = [str(name) for name in rng.choice(objects, count, replace=False)]
     while True:
         # All at once and again if any two touch: placing one after the other would favour the borders.

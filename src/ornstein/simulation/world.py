@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ornstein.simulation.controller import JOINTS, ToolController
+from ornstein.simulation.controller import JOINTS, MAX_JOINT_SPEED, ToolController
 from ornstein.simulation.model import BLOCK_HALF, FINGER_TRAVEL, HOME, PARKING, PHYSICS_STEP, mjcf
 from ornstein.simulation.rendering import mujoco_module
 from ornstein.simulation.scene import MAX_BLOCKS
@@ -20,6 +20,8 @@ CONTROL_HZ = 5.0
 _SUBSTEPS = round(1 / CONTROL_HZ / PHYSICS_STEP)
 _FINGER_QPOS = slice(JOINTS, JOINTS + 2)
 _SETTLING_STEPS = 25
+# Share of a control step in which the joint targets travel; in the rest the arm settles before the next picture is taken.
+_TRAVEL = 0.8
 
 
 class TabletopWorld:
@@ -56,15 +58,20 @@ class TabletopWorld:
         mujoco.mj_step(self.model, data, nstep=_SETTLING_STEPS)
 
     def move(self, position: NDArray[np.float64], rotation: NDArray[np.float64], closing: float) -> None:
-        """One control step of 1/CONTROL_HZ seconds towards a tool pose and a gripper command (0 open … 1 closed)."""
+        """One control step of 1/CONTROL_HZ seconds towards a tool pose and a gripper command (0 open … 1 closed).
+
+        Where that asks for more than `MAX_JOINT_SPEED`, all joints slow down together and the rest is left to later steps.
+        """
         start = np.array(self.data.ctrl[:JOINTS])
         seed = np.array(self.data.qpos)
         seed[:JOINTS] = start  # solve from the last targets: the servos' lag must not leak into the next ones
         goal = self._controller.solve(seed, position, rotation)
+        haste = float((np.abs(goal - start) * CONTROL_HZ / _TRAVEL / MAX_JOINT_SPEED).max())
+        if haste > 1:
+            goal = start + (goal - start) / haste
         self.data.ctrl[JOINTS] = FINGER_TRAVEL * (1 - closing)
         for k in range(_SUBSTEPS):
-            # Reach the goal at four fifths of the step, so that the arm has settled when the next picture is taken.
-            share = min((k + 1) / (0.8 * _SUBSTEPS), 1.0)
+            share = min((k + 1) / (_TRAVEL * _SUBSTEPS), 1.0)
             self.data.ctrl[:JOINTS] = start + share * (goal - start)
             self._mujoco.mj_step(self.model, self.data)
 

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from ornstein.core.contract import EmbodimentContract
+from ornstein.core.errors import ContractError, DataError, OrnsteinError, UnknownNameError
+from ornstein.evaluation import TEST_SEED, evaluate_policy, rollout, wilson_interval
+from ornstein.evaluation.rollouts import _told
+from ornstein.simulation import PickExpert, TabletopEnv, contract, sample_scene
+
+
+class Oracle:
+    """The expert behind the policy protocol, picking what the sentence names: it shows what a perfect policy would score."""
+
+    checkpoint_path = None
+
+    def __init__(self, env: TabletopEnv | None = None) -> None:
+        self.env = env
+        self.told: list[str] = []
+        self.resets = 0
+
+    @property
+    def contract(self) -> EmbodimentContract:
+        return contract(64)
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def act(self, observation: dict[str, object]) -> np.ndarray:
+        self.told.append(str(observation["instruction"]))
+        assert set(observation) == {"pixels", "agent_pos", "instruction"}
+        if self.env is None or not observation["instruction"]:
+            return np.zeros(7, np.float32)
+        scene = self.env.scene
+        named = max((b.name for b in scene.blocks if b.name in self.told[-1]), key=len)
+        self.env.scene = type(scene)(scene.blocks, [b.name for b in scene.blocks].index(named), scene.instruction)
+        action = PickExpert().act(self.env)
+        self.env.scene = scene
+        return action
+
+
+@pytest.fixture(scope="module")
+def env() -> TabletopEnv:
+    return TabletopEnv(image_size=64, max_steps=20)
+
+
+def test_a_policy_that_follows_the_sentence_wins_and_falls_with_the_controls(env: TabletopEnv) -> None:
+    policy = Oracle(env)
+    for seed in range(TEST_SEED, TEST_SEED + 4):
+        forgotten = policy.resets
+        assert rollout(policy, env, seed).success
+        assert policy.resets == forgotten + 1
+        shuffled = rollout(policy, env, seed, control="shuffled")
+        assert not shuffled.success
+        assert shuffled.target not in shuffled.instruction
+        assert shuffled.lifted != (shuffled.target,)
+    assert not rollout(policy, env, TEST_SEED, control="blank").success
+    assert policy.told[-1] == ""
+
+
+def test_results_are_whole_and_say_what_was_measured(tmp_path: Path) -> None:
+    result = evaluate_policy(Oracle(), episodes=3, seed=5, out=tmp_path / "r")
+    record = json.loads((tmp_path / "r" / "results.json").read_text())
+    assert (result.successes, result.episodes) == (0, 3)
+    assert record["wilson95"] == list(wilson_interval(0, 3))
+    assert [episode["seed"] for episode in record["per_episode"]] == [TEST_SEED + 5, TEST_SEED + 6, TEST_SEED + 7]
+    assert 1 / 5 <= record["chance"] <= 1 / 3
+    for key in (
+        "command",
+        "checkpoint",
+        "checkpoint_commit",
+        "training_data",
+        "contract",
+        "hardware",
+        "seconds",
+        "instruction_control",
+    ):
+        assert key in record
+    videos = sorted((tmp_path / "r" / "videos").iterdir())
+    assert len(videos) == 3
+    with av.open(str(videos[0])) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert frames == 41 + 5  # the start, forty steps, and the last picture for a second
+    assert not list(tmp_path.glob("r/.*"))
+
+
+def test_results_are_not_overwritten_by_accident(tmp_path: Path) -> None:
+    evaluate_policy(Oracle(), episodes=1, out=tmp_path)
+    with pytest.raises(DataError, match="--overwrite"):
+        evaluate_policy(Oracle(), episodes=1, out=tmp_path)
+    evaluate_policy(Oracle(), episodes=1, out=tmp_path, overwrite=True)
+
+
+def test_mistakes_stop_before_the_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnknownNameError, match="pick"):
+        evaluate_policy(Oracle(), "pik", episodes=1, out=tmp_path)
+    with pytest.raises(DataError, match="at least 1"):
+        evaluate_policy(Oracle(), episodes=0, out=tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OrnsteinError, match="cannot write into"):
+        evaluate_policy(Oracle(), episodes=1, out=tmp_path / "file" / "r")
+
+    class Foreign(Oracle):
+        @property
+        def contract(self) -> EmbodimentContract:
+            from dataclasses import replace
+
+            return replace(contract(64), gripper="1 open … 0 closed", control_hz=10.0)
+
+    with pytest.raises(ContractError, match=r"control_hz.*gripper|gripper.*control_hz"):
+        evaluate_policy(Foreign(), episodes=1, out=tmp_path / "r")
+
+
+def test_seeds_of_evaluation_and_demonstration_never_meet() -> None:
+    from ornstein.data.generate import FIRST_EVALUATION_SEED, generate_dataset
+
+    assert FIRST_EVALUATION_SEED <= TEST_SEED
+    with pytest.raises(DataError, match="belong to evaluations"):
+        generate_dataset(Path(os.devnull) / "x", episodes=10, seed=FIRST_EVALUATION_SEED - 5)
+
+
+def test_pictures_are_kept_for_the_first_videos_only() -> None:
+    from ornstein.evaluation.rollouts import EpisodeResult, _without_spare_pictures
+
+    picture = np.zeros((2, 2, 3), np.uint8)
+    results = (EpisodeResult(k, "", "", 3, k % 3 == 0, 1, (), 0, [picture]) for k in range(20))
+    kept = [(result.seed, result.success, bool(result.frames)) for result in _without_spare_pictures(results)]
+    assert [seed for seed, success, frames in kept if frames and success] == [0, 3, 6, 9]
+    assert [seed for seed, success, frames in kept if frames and not success] == [1, 2, 4, 5]
+    assert len(kept) == 20
+
+
+def test_shuffling_needs_the_targets_name_in_the_sentence() -> None:
+    scene = sample_scene(TEST_SEED)
+    told = {
+        _told(scene.instruction, scene.blocks[scene.target].name, [b.name for b in scene.blocks], k, "shuffled")
+        for k in range(50)
+    }
+    name = scene.blocks[scene.target].name
+    assert told == {scene.instruction.replace(name, b.name) for b in scene.blocks if b.name != name}
+    with pytest.raises(DataError, match="does not say"):
+        _told("pick up the tasty one", name, [b.name for b in scene.blocks], 0, "shuffled")

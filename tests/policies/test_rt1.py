@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ornstein
+from ornstein.actions import UniformBins
+from ornstein.core.checkpoint import write_checkpoint
+from ornstein.core.errors import CheckpointError, DataError
+from ornstein.networks.film_convnet import FiLMConvNet, TokenLearner
+from ornstein.policies import RT1, RT1Config, RT1Policy, rt1_loss
+from ornstein.policies.rt1 import _jitter
+from ornstein.simulation import contract
+
+CONFIG = RT1Config(image_size=64, channels=(16, 16), blocks=(1, 1), tokens=4, width=32, depth=2, heads=2)
+
+
+def _fake_encoder(sentences: list[str]) -> np.ndarray:
+    rows = [np.random.default_rng([ord(c) for c in s]).normal(size=512) for s in sentences]
+    return np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32)
+
+
+@pytest.fixture
+def network() -> RT1:
+    """Shaken out of its zero initialisation, so that every input matters."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = RT1(CONFIG).eval()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return network
+
+
+def _inputs(frames: int = 3, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(1)
+    pictures = torch.randint(0, 256, (batch, frames, 64, 64, 3), generator=g, dtype=torch.uint8)
+    return pictures, torch.randn(batch, 512, generator=g), torch.randn(batch, frames, 7, generator=g)
+
+
+def test_film_is_the_identity_at_the_start() -> None:
+    vision = FiLMConvNet((16, 16), (1, 1))
+    pictures = torch.rand(2, 3, 64, 64)
+    assert torch.equal(vision(pictures, torch.randn(2, 512)), vision(pictures, torch.zeros(2, 512)))
+    plain = FiLMConvNet((16, 16), (1, 1))
+    plain.load_state_dict(vision.state_dict())
+    for module in plain.modules():
+        if hasattr(module, "film"):
+            module.film.forward = lambda h, sentence: h
+    assert torch.equal(vision(pictures, torch.randn(2, 512)), plain(pictures, torch.zeros(2, 512)))
+
+
+def test_film_scales_and_shifts_by_channel() -> None:
+    from ornstein.networks.film_convnet import FiLM
+
+    film = FiLM(4, 2)
+    with torch.no_grad():
+        film.project.bias.copy_(torch.tensor([1.0, -1.0, 10.0, 20.0]))
+    h = torch.randn(1, 2, 3, 3)
+    torch.testing.assert_close(film(h, torch.zeros(1, 4)), torch.stack([2 * h[:, 0] + 10, 0 * h[:, 1] + 20], dim=1))
+
+
+def test_token_learner_reads_what_and_where_its_map_points() -> None:
+    learner = TokenLearner(3, 2, 5, grid=4)
+    features = torch.randn(1, 3, 4, 4)
+    with torch.no_grad():
+        learner.attention = torch.nn.Conv2d(3, 2, 1)
+        learner.attention.weight.zero_()
+        learner.attention.bias.zero_()
+        learner.project = torch.nn.Identity()
+    tokens, maps = learner(features)
+    torch.testing.assert_close(tokens[0, 0, :3], features.mean((2, 3))[0])
+    torch.testing.assert_close(tokens[0, 0, 3:], torch.zeros(2), atol=1e-6, rtol=0)
+    assert maps.shape == (1, 2, 16)
+    assert learner.coordinates[1 * 4 + 3].tolist() == [0.75, -0.25]  # column 3, row 1
+
+
+def test_a_frame_sees_the_past_and_not_the_future(network: RT1) -> None:
+    pictures, sentence, state = _inputs()
+    logits, _ = network(pictures, sentence, state)
+    assert logits.shape == (2, 3, 7, 256)
+    later = pictures.clone()
+    later[:, 2] = 255 - later[:, 2]
+    changed, _ = network(later, sentence, state)
+    torch.testing.assert_close(changed[:, :2], logits[:, :2])
+    assert (changed[:, 2] - logits[:, 2]).abs().max() > 1e-3
+    earlier = pictures.clone()
+    earlier[:, 0] = 255 - earlier[:, 0]
+    assert (network(earlier, sentence, state)[0][:, 2] - logits[:, 2]).abs().max() > 1e-4
+
+
+def test_language_and_state_matter(network: RT1) -> None:
+    pictures, sentence, state = _inputs()
+    logits, _ = network(pictures, sentence, state)
+    assert (network(pictures, -sentence, state)[0] - logits).abs().max() > 1e-3
+    assert (network(pictures, sentence, -state)[0] - logits).abs().max() > 1e-3
+    blind = RT1(replace(CONFIG, state_size=0)).eval()
+    torch.testing.assert_close(blind(pictures, sentence, state)[0], blind(pictures, sentence, -state)[0])
+
+
+def test_a_window_does_not_depend_on_its_batch(network: RT1) -> None:
+    pictures, sentence, state = _inputs(batch=3)
+    logits, maps = network(pictures, sentence, state)
+    for k in range(3):
+        alone = network(pictures[k : k + 1], sentence[k : k + 1], state[k : k + 1])
+        torch.testing.assert_close(alone[0][0], logits[k], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(alone[1][0], maps[k], atol=1e-4, rtol=1e-4)
+
+
+def test_buffers_standardise_sentence_and_state(network: RT1) -> None:
+    pictures, sentence, state = _inputs()
+    plain, _ = network(pictures, sentence, state)
+    with torch.no_grad():
+        network.sentence_mean.fill_(0.3)
+        network.sentence_std.fill_(0.5)
+        network.state_mean.copy_(torch.arange(7.0))
+        network.state_std.fill_(2.0)
+    scaled, _ = network(pictures, sentence * 0.5 + 0.3, state * 2 + torch.arange(7.0))
+    torch.testing.assert_close(scaled, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_color_jitter_is_one_for_a_window_and_small() -> None:
+    pictures, _, _ = _inputs(batch=4)
+    pictures[:, 1:] = pictures[:, :1]
+    plain = pictures.permute(0, 1, 4, 2, 3).float() / 255
+    assert torch.equal(_jitter(pictures, 0.0, torch.Generator()), plain)
+    changed = _jitter(pictures, 0.1, torch.Generator().manual_seed(0))
+    assert torch.equal(changed[:, 1:], changed[:, :1].expand(-1, 2, -1, -1, -1))
+    assert (changed - plain).abs().max() <= 0.5 * 0.1 + 0.5 * 0.1 + 1e-6
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    shifts = (changed - plain).mean((1, 2, 3, 4))
+    assert len(set(shifts.tolist())) == 4
+    assert torch.equal(changed, _jitter(pictures, 0.1, torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize(
+    ("place", "cell"),
+    [((-1.0, -1.0), 0), ((0.99, 0.99), 63), ((0.99, -0.99), 7), ((0.1, 0.3), 5 * 8 + 4), ((1.5, 0.0), 4 * 8 + 7)],
+)
+def test_pointing_aims_at_the_blocks_cell(network: RT1, place: tuple[float, float], cell: int) -> None:
+    """Eight cells a side; column from the first number, row from the second; a block out of view counts at the border."""
+    pictures, sentence, state = _inputs(batch=1)
+    tokens, target = torch.zeros(1, 3, 7, dtype=torch.int64), torch.tensor(place).expand(1, 3, 2)
+    settings = {"smoothing_bins": 0.0, "attention_supervision": 1.0, "color_jitter": 0.0}
+    _, log = rt1_loss(network, pictures, sentence, state, tokens, target, torch.Generator(), **settings)
+    _, maps = network(pictures, sentence, state)
+    torch.testing.assert_close(log["pointing"], -maps[0, :, 0].log_softmax(-1)[:, cell].mean())
+
+
+def test_acting_step_by_step_equals_the_network_on_the_window(network: RT1) -> None:
+    policy = RT1Policy(network, contract(64), encode=_fake_encoder)
+    bins = UniformBins.from_contract(contract(64))
+    pictures, _, state = _inputs(frames=5, batch=1)
+    sentence = torch.from_numpy(_fake_encoder(["pick up the key"]))
+    for _ in range(2):  # a reset forgets
+        policy.reset()
+        for t in range(5):
+            observation = {
+                "pixels": {"front": pictures[0, t].numpy()},
+                "agent_pos": state[0, t].numpy(),
+                "instruction": "pick up the key",
+            }
+            action = policy.act(observation)
+            window = slice(max(0, t - 2), t + 1)
+            with torch.inference_mode():
+                logits, _ = network(pictures[:, window], sentence, state[:, window])
+            np.testing.assert_array_equal(action, bins.decode(logits[0, -1].argmax(-1).numpy()))
+            assert (action >= contract(64).action_low).all()
+            assert (action <= contract(64).action_high).all()
+
+
+def test_loss_of_uniform_logits_is_log_256_and_falls_to_the_smoothings_entropy() -> None:
+    network = RT1(CONFIG)
+    pictures, sentence, state = _inputs()
+    tokens = torch.full((2, 3, 7), 100)
+    settings = {"attention_supervision": 0.0, "color_jitter": 0.0}
+    target = torch.zeros(2, 3, 2)
+    for smoothing in (0.0, 1.5):
+        _, log = rt1_loss(
+            network, pictures, sentence, state, tokens, target, torch.Generator(), smoothing_bins=smoothing, **settings
+        )
+        assert abs(float(log["tokens"]) - np.log(256)) < 1e-4
+    bins = torch.arange(256)
+    best = torch.softmax(-0.5 * ((bins - 100) / 1.5) ** 2, 0)
+    with torch.no_grad():
+        network.head.bias.copy_(best.log().clamp(min=-60).repeat(7))
+    _, log = rt1_loss(network, pictures, sentence, state, tokens, target, torch.Generator(), smoothing_bins=1.5, **settings)
+    entropy = -(best * best.clamp(min=1e-30).log()).sum()
+    torch.testing.assert_close(log["tokens"], entropy, rtol=1e-3, atol=1e-3)
+    assert log["bins_off"] == 0
+    assert log["gripper_right"] == 1
+
+
+def test_it_overfits_one_batch_and_learns_to_point() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = RT1(CONFIG)
+    pictures, sentence, state = _inputs(batch=4)
+    g = torch.Generator().manual_seed(2)
+    tokens = torch.randint(0, 256, (4, 3, 7), generator=g)
+    target = torch.rand(4, 3, 2, generator=g) * 2 - 1
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
+    for _ in range(150):
+        loss, log = rt1_loss(
+            network, pictures, sentence, state, tokens, target, g, smoothing_bins=0.5, attention_supervision=0.3, color_jitter=0.0
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert log["bins_off"] < 2
+    assert log["points_right"] == 1
+
+
+def _save(network: RT1, folder: Path, **changes: object) -> Path:
+    settings = {"kind": "rt1", "config": asdict(CONFIG), "tensors": network.state_dict(), "contract": contract(64)}
+    write_checkpoint(folder, provenance={}, card="", **{**settings, **changes})  # type: ignore[arg-type]
+    return folder
+
+
+def test_a_saved_policy_acts_the_same(network: RT1, tmp_path: Path) -> None:
+    loaded = ornstein.load(_save(network, tmp_path / "p"), expect="rt1")
+    mine = RT1Policy(network, contract(64))
+    pictures, _, state = _inputs(batch=1)
+    observation = {"pixels": {"front": pictures[0, 0].numpy()}, "agent_pos": state[0, 0].numpy(), "instruction": "get the star"}
+    np.testing.assert_array_equal(loaded.act(observation), mine.act(observation))
+    assert loaded.contract == contract(64)
+
+
+@pytest.mark.parametrize("change", ["missing", "extra"])
+def test_weights_must_fit_exactly(network: RT1, tmp_path: Path, change: str) -> None:
+    tensors = dict(network.state_dict())
+    if change == "missing":
+        del tensors["head.bias"]
+    else:
+        tensors["head.extra"] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=r"head\.bias" if change == "missing" else r"head\.extra"):
+        ornstein.load(_save(network, tmp_path / "p", tensors=tensors))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"contract": None}, "no contract.json"),
+        ({"config": {**asdict(CONFIG), "width": 64}}, "do not fit"),
+        ({"config": {"width": 64}}, "does not fit an RT-1"),
+    ],
+)
+def test_checkpoints_that_do_not_fit_are_refused(network: RT1, tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        ornstein.load(_save(network, tmp_path / "p", **changes))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pixels": {"side": np.zeros((64, 64, 3), np.uint8)}}, "lacks camera 'front'"),
+        ({"pixels": {"front": np.zeros((32, 64, 3), np.uint8)}}, "must give uint8"),
+        ({"pixels": {"front": np.zeros((64, 64, 3), np.float32)}}, "must give uint8"),
+        ({"agent_pos": np.zeros(6, np.float32)}, "7 finite numbers"),
+        ({"agent_pos": np.full(7, np.nan, np.float32)}, "7 finite numbers"),
+        ({"instruction": "x" * 400}, "400 characters"),
+        ({"instruction": None}, "must be a sentence"),
+    ],
+)
+def test_observations_that_do_not_fit_are_refused(network: RT1, change: dict[str, object], message: str) -> None:
+    policy = RT1Policy(network, contract(64))
+    good = {
+        "pixels": {"front": np.zeros((64, 64, 3), np.uint8)},
+        "agent_pos": np.zeros(7, np.float32),
+        "instruction": "get the key",
+    }
+    policy.act(good)
+    with pytest.raises(DataError, match=message):
+        policy.act({**good, **change})
+
+
+def test_a_missing_part_of_the_observation_is_named(network: RT1) -> None:
+    with pytest.raises(DataError, match="lacks agent_pos, instruction; it has pixels"):
+        RT1Policy(network, contract(64)).act({"pixels": {"front": np.zeros((64, 64, 3), np.uint8)}})  # type: ignore[typeddict-item]
+
+
+def test_a_refused_step_leaves_no_trace(network: RT1) -> None:
+    pictures, _, state = _inputs(batch=1)
+    steps = [
+        {"pixels": {"front": pictures[0, t].numpy()}, "agent_pos": state[0, t].numpy(), "instruction": "get the key"}
+        for t in range(3)
+    ]
+    clean, disturbed = RT1Policy(network, contract(64)), RT1Policy(network, contract(64))
+    for step in steps:
+        with pytest.raises(DataError):
+            disturbed.act({**step, "pixels": {"front": 255 - step["pixels"]["front"]}, "instruction": "x" * 400})
+        np.testing.assert_array_equal(clean.act(step), disturbed.act(step))
+
+
+def test_a_camera_may_reuse_its_buffer(network: RT1) -> None:
+    pictures, _, state = _inputs(batch=1)
+    buffer = np.zeros((64, 64, 3), np.uint8)
+    fresh, reused = RT1Policy(network, contract(64)), RT1Policy(network, contract(64))
+    for t in range(3):
+        buffer[:] = pictures[0, t].numpy()
+        common = {"agent_pos": state[0, t].numpy(), "instruction": "get the key"}
+        expected = fresh.act({"pixels": {"front": pictures[0, t].numpy()}, **common})
+        np.testing.assert_array_equal(reused.act({"pixels": {"front": buffer}, **common}), expected)
+
+
+def test_a_network_for_another_body_is_refused(network: RT1) -> None:
+    body = contract(64)
+    with pytest.raises(DataError, match="gives 7 numbers"):
+        RT1Policy(network, replace(body, action=body.action[:6]))
+    with pytest.raises(DataError, match="reads 7 of the arm's state"):
+        RT1Policy(network, replace(body, state=body.state[:3]))
+    with pytest.raises(DataError, match="64 px"):
+        RT1Policy(network, contract(128))

@@ -1,0 +1,101 @@
+"""The whole road, tiny: record, train, interrupt, resume, export, load, evaluate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ornstein
+from ornstein.core.errors import ContractError, TrainingError
+from ornstein.data.lerobot import LeRobotDataset
+from ornstein.evaluation import VALIDATION_SEED, evaluate_policy, rollouts
+from ornstein.policies import RT1Config
+from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, _preview, train_rt1_tabletop
+from ornstein.training import Optimization
+
+NETWORK = RT1Config(image_size=64, history=2, channels=(8, 8), blocks=(1, 1), tokens=2, width=16, depth=1, heads=2)
+
+
+def _recipe(**changes: object) -> RT1TabletopRecipe:
+    optimization = Optimization(
+        steps=4,
+        batch_size=2,
+        learning_rate=1e-3,
+        warmup_steps=1,
+        log_every=1,
+        checkpoint_every=2,
+        preview_every=4,
+        precision="fp32",
+    )
+    recipe = RT1TabletopRecipe(network=NETWORK, optimization=optimization, episodes=3, preview_episodes=2)
+    return replace(recipe, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "rt1"
+    train_rt1_tabletop(_recipe(), out)
+    return out
+
+
+def test_the_exported_policy_can_be_evaluated_and_names_its_origin(trained: Path, tmp_path: Path) -> None:
+    policy = ornstein.load(trained, expect="rt1")
+    data = LeRobotDataset(trained / "data")
+    assert policy.contract.statistics is not None
+    assert policy.contract.statistics.count == len(data)
+    np.testing.assert_allclose(policy.network.state_mean, data.states.mean(0), rtol=1e-4, atol=1e-6)
+    result = evaluate_policy(policy, episodes=1, out=tmp_path / "results")
+    record = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert record["training_data"] == data.fingerprint
+    assert record["checkpoint"] == policy.fingerprint
+    assert result.episodes == 1
+
+
+def test_the_preview_says_how_many_scenes_were_solved(trained: Path) -> None:
+    (sheet,) = (trained / "previews").iterdir()
+    assert sheet.name.startswith("step-0000004-success-")
+    assert sheet.name.endswith("-of-2.png")
+
+
+def test_previews_use_validation_scenes(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the demonstrations' scenes nor those that reported figures come from."""
+    played = []
+
+    def watched(policy: object, env: object, seed: int) -> object:
+        played.append(seed)
+        return rollouts.EpisodeResult(seed, "", "", 3, True, 1, (), 0, [np.zeros((64, 64, 3), np.uint8)])
+
+    monkeypatch.setattr(rollouts, "rollout", watched)
+    policy = ornstein.load(trained, expect="rt1")
+    _preview(policy.network, policy.contract, 3, tmp_path / "step-1.png")
+    assert played == [VALIDATION_SEED, VALIDATION_SEED + 1, VALIDATION_SEED + 2]
+    assert (tmp_path / "step-1-success-3-of-3.png").exists()
+
+
+def test_the_card_says_where_the_data_come_from(trained: Path) -> None:
+    card = (trained / "model" / "card.md").read_text()
+    for words in ("3 demonstrations", LeRobotDataset(trained / "data").fingerprint, "CC BY-SA 4.0"):
+        assert words in card
+
+
+def test_the_same_recipe_on_the_same_data_gives_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    recipe = _recipe(data=trained / "data", preview_episodes=1)
+    train_rt1_tabletop(recipe, tmp_path / "again")
+    mine, theirs = (ornstein.load(folder, expect="rt1").network.state_dict() for folder in (tmp_path / "again", trained))
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_other_data_or_settings_cannot_be_resumed(trained: Path) -> None:
+    with pytest.raises(TrainingError, match=r"smoothing_bins is 3\.0, was 1\.5"):
+        train_rt1_tabletop(_recipe(smoothing_bins=3.0), trained, resume=True)
+
+
+def test_data_for_another_picture_size_are_refused(trained: Path, tmp_path: Path) -> None:
+    network = replace(NETWORK, image_size=128)
+    with pytest.raises(ContractError, match="64"):
+        train_rt1_tabletop(_recipe(network=network, data=trained / "data"), tmp_path / "run")
