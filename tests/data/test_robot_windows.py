@@ -27,7 +27,8 @@ class Recorded:
     def __post_init__(self) -> None:
         stops = np.cumsum(LENGTHS).tolist()
         self.episodes = [
-            EpisodeRow(k, stop - n, stop, f"task {k}", k) for k, (n, stop) in enumerate(zip(LENGTHS, stops, strict=True))
+            EpisodeRow(k, stop - n, stop, f"task {k}", k, Path("unused"), {})
+            for k, (n, stop) in enumerate(zip(LENGTHS, stops, strict=True))
         ]
         frame = np.arange(stops[-1], dtype=np.float32)[:, None]
         self.states, self.actions = np.tile(frame, 7), np.tile(frame + 100, 7)

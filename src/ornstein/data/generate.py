@@ -1,78 +1,215 @@
-"""Demonstrations by the scripted expert, written as a LeRobotDataset v3."""
+"""Demonstrations by the scripted expert, as a LeRobotDataset v3.
+
+The data set holds the first N scenes, counted from the given seed, that the expert solves. Processes record scenes side by
+side; a scene is begun only if it is needed whatever becomes of those under way, so the choice, the order and every byte are
+the same with any number of processes, and after any interruption.
+"""
 
 from __future__ import annotations
 
-import itertools
+import atexit
 import multiprocessing
-from collections import deque
-from concurrent.futures import ProcessPoolExecutor
-from typing import TYPE_CHECKING, Any
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ornstein.core.errors import DataError
 from ornstein.core.progress import track
+from ornstein.data.lerobot_episode import DatasetSpec, RobotEpisode
+from ornstein.data.lerobot_format import ACTION, STATE, TARGET_PIXEL, Feature
+from ornstein.data.lerobot_reader import LeRobotDataset
+from ornstein.data.lerobot_staging import write_failed, write_staged
 from ornstein.data.lerobot_writer import LeRobotWriter
 from ornstein.simulation import Episode, PickExpert, TabletopEnv, contract, generate_episode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
 # Seeds of demonstrations stay below this number; evaluations use larger ones.
 FIRST_EVALUATION_SEED = 1_000_000
+# An expert that fails so often is broken, or the disturbance too large; a few failures say nothing.
+_LARGEST_FAILED_SHARE, _LENIENT_UNTIL = 0.5, 20
 
-_world: tuple[TabletopEnv, PickExpert] | None = None
+EXTRA_COLUMNS: dict[str, Feature] = {
+    TARGET_PIXEL: Feature("float32", (2,), ["column", "row"]),
+    "next.reward": Feature("float32", (1,)),
+    "next.done": Feature("bool", (1,)),
+    "next.success": Feature("bool", (1,)),
+}
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What came of it. failed_seeds: scenes that the expert did not solve; they are not in the data."""
+
+    folder: Path
+    episodes: int
+    frames: int
+    failed_seeds: tuple[int, ...]
 
 
 def generate_dataset(
     out: Path, *, episodes: int, seed: int = 0, noise: float = 0.0, workers: int = 2, image_size: int = 128
-) -> None:
+) -> Generated:
     """Record `episodes` successful episodes from scene seeds `seed`, `seed` + 1, …; failed ones are left out and counted.
 
-    The data do not depend on the number of workers.
+    If it is interrupted, the same call goes on where it stopped. Scripts that call it with several workers need the usual
+    `if __name__ == "__main__":`.
 
     Args:
         noise: share of steps at which a disturbance begins; see `generate_episode`. workers: processes.
 
     Raises:
-        DataError: a number out of range, the folder exists or cannot be written.
+        DataError: a number out of range, the folder exists or cannot be written, the disk is full, a process died, the expert
+            fails too often, or another recording was interrupted there.
+        RenderingError: there is no headless GL.
     """
-    if episodes < 1 or workers < 1 or seed < 0:
-        raise DataError(f"episodes and workers must be at least 1 and seed ≥ 0, got {episodes}, {workers} and {seed}")
+    out = Path(out)
+    if episodes < 1 or workers < 1 or seed < 0 or image_size < 16:
+        given = f"{episodes}, {workers}, {seed} and {image_size}"
+        raise DataError(f"episodes and workers must be at least 1, seed ≥ 0 and image_size ≥ 16, got {given}")
+    if not 0.0 <= noise <= 1.0:
+        raise DataError(f"noise is a probability between 0 and 1, got {noise}")
     if seed + 2 * episodes >= FIRST_EVALUATION_SEED:
         raise DataError(f"seeds from {FIRST_EVALUATION_SEED} on belong to evaluations: choose a smaller seed or fewer episodes")
-    provenance: dict[str, Any] = {"expert": "PickExpert", "seed": seed, "noise": noise, "failed_seeds": []}
-    with LeRobotWriter(out, contract(image_size), provenance) as writer:
-        recorded = _successful(_episodes(seed, noise, workers, image_size), writer.provenance["failed_seeds"])
-        for episode in track(itertools.islice(recorded, episodes), episodes, "recording episodes"):
-            writer.add(episode.frames, episode.states, episode.actions, episode.target_pixels, episode.instruction, episode.seed)
+    spec = DatasetSpec(contract(image_size), EXTRA_COLUMNS)
+    job = {"expert": "PickExpert", "seed": seed, "noise": noise}
+    with LeRobotWriter(out, spec, job=job) as writer:
+        staged = writer.staged()
+        recorder = Recorder(writer.folder, spec, noise, image_size)
+        failed: list[int] = []
+        successes = _without_failed(_recorded(recorder, staged, seed, episodes, workers), failed)
+        try:
+            kept = sorted(track(successes, episodes, "recording episodes"))
+        except KeyboardInterrupt:
+            print(f"stopped: what is recorded waits in {writer.folder}; the same command goes on from there", file=sys.stderr)
+            raise
+        writer.finish(kept, provenance={**job, "failed_seeds": sorted(failed)})
+    return Generated(out, len(kept), len(LeRobotDataset(out)), tuple(sorted(failed)))
 
 
-def _successful(recorded: Iterator[Episode], failed: list[int]) -> Iterator[Episode]:
-    for episode in recorded:
-        if episode.success:
-            yield episode
+def first_successes(
+    submit: Callable[[int], Future[bool]], done: Mapping[int, bool], first: int, wanted: int, window: int
+) -> Iterator[tuple[int, bool]]:
+    """(seed, success) of the scenes from `first` on, in the order in which they end, until `wanted` succeeded.
+
+    Args:
+        submit: begins a scene. done: scenes whose outcome is known already. window: scenes under way at once.
+    """
+    running: dict[Future[bool], int] = {}
+    succeeded = failed = 0
+    following = first
+    while succeeded < wanted:
+        # Begun only if needed even when all that are under way succeed: so none is ever recorded in vain.
+        while succeeded + len(running) < wanted and len(running) < window:
+            future = _known(done[following]) if following in done else submit(following)
+            running[future] = following
+            following += 1
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            seed, success = running.pop(future), future.result()
+            succeeded, failed = succeeded + success, failed + (not success)
+            yield seed, success
+        if failed > _LENIENT_UNTIL and failed > _LARGEST_FAILED_SHARE * (failed + succeeded):
+            raise DataError(f"the expert failed in {failed} of the first {failed + succeeded} scenes: use less noise")
+
+
+def _without_failed(outcomes: Iterator[tuple[int, bool]], failed: list[int]) -> Iterator[int]:
+    for seed, success in outcomes:
+        if success:
+            yield seed
         else:
-            failed.append(episode.seed)
+            failed.append(seed)
 
 
-def _episodes(seed: int, noise: float, workers: int, image_size: int) -> Iterator[Episode]:
-    """Episodes of all seeds from `seed` on, in order, forever."""
-    if workers == 1:
-        for number in itertools.count(seed):
-            yield _record(number, noise, image_size)
-    # A GL context does not survive a fork.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+def _recorded(
+    recorder: Recorder, staged: Mapping[int, bool], seed: int, episodes: int, workers: int
+) -> Iterator[tuple[int, bool]]:
+    # Spawned, not forked: a GL context does not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(recorder,))
     try:
-        waiting = deque(pool.submit(_record, seed + k, noise, image_size) for k in range(4 * workers))
-        for number in itertools.count(seed + 4 * workers):
-            yield waiting.popleft().result()
-            waiting.append(pool.submit(_record, number, noise, image_size))
+        yield from first_successes(lambda number: pool.submit(_record, number), staged, seed, episodes, 2 * workers)
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"a process that recorded episodes died (out of memory?); what is recorded waits in {recorder.folder}: run the same"
+            " again, perhaps with fewer workers"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _record(seed: int, noise: float, image_size: int) -> Episode:
+@dataclass(frozen=True)
+class Recorder:
+    """What a process needs to record scenes."""
+
+    folder: Path
+    spec: DatasetSpec
+    noise: float
+    image_size: int
+
+    def record(self, world: TabletopEnv, seed: int) -> bool:
+        """Put the scene's episode on disk; whether the expert solved it."""
+        episode = generate_episode(world, PickExpert(), seed, noise=self.noise)
+        if episode.success:
+            write_staged(self.folder, seed, self.spec, as_robot_episode(episode))
+        else:
+            write_failed(self.folder, seed, len(episode))
+        return episode.success
+
+
+def as_robot_episode(episode: Episode) -> RobotEpisode:
+    """The tabletop's episode as a data set keeps it; `next.…` say what the action led to."""
+    last = np.arange(len(episode)) == len(episode) - 1
+    success = last & episode.success
+    columns = {
+        STATE: episode.states,
+        ACTION: episode.actions,
+        TARGET_PIXEL: episode.target_pixels,
+        "next.reward": success.astype(np.float32),
+        "next.done": last,
+        "next.success": success,
+    }
+    return RobotEpisode(episode.instruction, episode.frames, columns)
+
+
+_recorder: Recorder | None = None
+_world: TabletopEnv | None = None
+
+
+def _begin(recorder: Recorder) -> None:
+    """In a new process: Ctrl-C is the parent's business, and without the parent there is nothing to do."""
+    global _recorder  # noqa: PLW0603  a pool's tasks reach what its initializer made no other way
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    _recorder = recorder
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _record(seed: int) -> bool:
     global _world  # noqa: PLW0603  one world a process: building it costs as much as an episode
-    if _world is None or _world[0].contract.cameras[0].height != image_size:
-        _world = (TabletopEnv(image_size=image_size), PickExpert())
-    return generate_episode(*_world, seed, noise=noise)
+    if _recorder is None:
+        raise RuntimeError("_record runs in processes that _begin has prepared")
+    if _world is None:
+        _world = TabletopEnv(image_size=_recorder.image_size)
+        atexit.register(_world.close)  # a GL context that outlives its library complains
+    return _recorder.record(_world, seed)
+
+
+def _known(success: bool) -> Future[bool]:
+    future: Future[bool] = Future()
+    future.set_result(success)
+    return future

@@ -1,0 +1,80 @@
+"""A small robot with two cameras, and episodes that it might have recorded."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ornstein.core import Camera, Channel, EmbodimentContract
+from ornstein.data.lerobot import DatasetSpec, Feature, LeRobotWriter, RobotEpisode
+
+CONTRACT = EmbodimentContract(
+    robot="toy",
+    cameras=(Camera("front", 32, 48), Camera("wrist", 16, 16)),
+    state=(Channel("x", "m", -1, 1), Channel("y", "m", -1, 1), Channel("gripper", "1", 0, 1)),
+    action=(Channel("dx", "m", -0.1, 0.1), Channel("gripper", "1", 0, 1)),
+    action_frame="delta, base frame",
+    rotation="none",
+    gripper="0 open … 1 closed",
+    control_hz=5,
+    chunk_length=1,
+)
+EXTRA = {"observation.target_pixel": Feature("float32", (2,), ["column", "row"]), "next.done": Feature("bool", (1,))}
+
+
+def toy_episode(seed: int, length: int | None = None) -> RobotEpisode:
+    rng = np.random.default_rng(seed)
+    length = int(rng.integers(3, 9)) if length is None else length
+    corners = {camera.name: rng.integers(0, 256, (length, 2, 2, 3)) for camera in CONTRACT.cameras}
+    frames = {
+        c.name: np.kron(corners[c.name], np.ones((1, c.height // 2, c.width // 2, 1))).astype(np.uint8) for c in CONTRACT.cameras
+    }
+    columns = {
+        "observation.state": rng.uniform(-1, 1, (length, 3)).astype(np.float32),
+        "action": rng.uniform((-0.1, 0), (0.1, 1), (length, 2)).astype(np.float32),
+        "observation.target_pixel": rng.uniform(-1, 1, (length, 2)).astype(np.float32),
+        "next.done": np.arange(length) == length - 1,
+    }
+    return RobotEpisode(f"do number {seed % 3}", frames, columns)
+
+
+@pytest.fixture
+def spec() -> DatasetSpec:
+    return DatasetSpec(CONTRACT, EXTRA)
+
+
+@pytest.fixture
+def episode() -> Callable[..., RobotEpisode]:
+    return toy_episode
+
+
+@pytest.fixture(scope="session")
+def toy_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven episodes; copy it before you break it."""
+    out = tmp_path_factory.mktemp("toy") / "data"
+    with LeRobotWriter(out, DatasetSpec(CONTRACT, EXTRA)) as writer:
+        for seed in range(7):
+            writer.add(toy_episode(seed))
+        writer.finish(provenance={"seed": 0, "failed_seeds": [5, 9]})
+    return out
+
+
+@pytest.fixture
+def largest_file() -> Callable[[int], contextmanager[None]]:  # type: ignore[type-arg]
+    """Within it, writing a file beyond so many bytes fails as on a full disk: the system itself refuses."""
+
+    @contextmanager
+    def limit(size: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit  # type: ignore[return-value]
