@@ -1,4 +1,4 @@
-"""Threads for the whole suite, and shapes: jaxtyping's annotations are checked by beartype while the tests run."""
+"""Threads for the whole suite."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def load(name_or_folder: str | Path, *, expect: str | None = None) -> Any:
         case "text-to-image":
             from ornstein.images import TextToImagePipeline
 
-            return TextToImagePipeline.from_checkpoint(checkpoint)
+            return TextToImagePipeline.from_checkpoint(checkpoint, [BUNDLED / "autoencoder"])
         case "autoencoder":
             return _autoencoder(checkpoint)
         case "emoji-classifier":

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ornstein.cli import COMMANDS, main
 from ornstein.commands.train import RECIPES
+from ornstein.hub import BUNDLED
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -95,3 +100,58 @@ def test_a_training_into_an_occupied_or_unwritable_folder_is_refused(capsys: pyt
     assert_one_clear_line(code, err, "cannot train into")
     code, _, err = run(capsys, "train", "autoencoder", "--out", str(tmp_path / "fresh"), "--resume")
     assert_one_clear_line(code, err, "no checkpoint")
+
+
+@pytest.mark.parametrize("harm", ["truncated", "flipped"])
+@pytest.mark.parametrize(
+    ("name", "command"), [("text-to-image", ["sample", "an apple", "--checkpoint"]), ("rt1-tabletop", ["evaluate"])]
+)
+def test_damaged_weights_are_never_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, command: list[str], harm: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(BUNDLED / name, copy)
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    if harm == "truncated":
+        del content[-1000:]
+    else:
+        content[len(content) // 2] ^= 4
+    weights.write_bytes(content)
+    code, _, err = run(capsys, *command, str(copy), "--out", str(tmp_path / "out.png"))
+    assert_one_clear_line(code, err, "model.safetensors", "bytes, expected" if harm == "truncated" else "is damaged")
+    assert [p.name for p in tmp_path.iterdir()] == ["copy"]
+
+
+def test_a_robot_policy_does_not_draw(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = run(capsys, "sample", "an apple", "--checkpoint", "rt1-tabletop", "--out", str(tmp_path / "a.png"))
+    assert_one_clear_line(code, err, "'rt1'", "'text-to-image'")
+    assert not list(tmp_path.iterdir())
+
+
+def test_sample_writes_the_same_picture_for_the_same_seed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        code, out, _ = run(capsys, "sample", "a red apple", "--steps", "2", "--out", str(tmp_path / name), "--json")
+        assert code == 0
+        record = json.loads(out)
+        assert record["files"] == [str(tmp_path / name)]
+        assert record["settings"]["steps"] == 2
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_several_pictures_come_with_a_contact_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, _ = run(capsys, "sample", "a red apple", "--steps", "1", "--num", "5", "--out", str(tmp_path / "a.png"))
+    assert code == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-0.png", "a-1.png", "a-2.png", "a-3.png", "a-4.png", "a.png"]
+    sheet, third = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "a-2.png"))
+    assert sheet.shape == (256, 512, 3)
+    np.testing.assert_array_equal(sheet[:128, 256:384], third)
+
+
+def test_evaluate_reports_and_refuses_to_overwrite(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ["evaluate", "rt1-tabletop", "--episodes", "1", "--out", str(tmp_path / "r"), "--json"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    assert json.loads(out)["episodes"] == json.loads((tmp_path / "r" / "results.json").read_text())["episodes"] == 1
+    code, _, err = run(capsys, *arguments)
+    assert_one_clear_line(code, err, "--overwrite")

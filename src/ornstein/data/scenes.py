@@ -175,7 +175,7 @@ def render(scene: Scene, resolution: int = RESOLUTION) -> NDArray[np.uint8]:
         side = max(4, round(item.size * scale))
         stamp = Image.fromarray(openmoji.drawing(item.name, side))
         canvas.paste(stamp, (round(item.x * scale - side / 2), round(item.y * scale - side / 2)), stamp)
-    return np.asarray(canvas)
+    return np.array(canvas)
 
 
 def _background(rng: np.random.Generator) -> tuple[str, tuple[int, int, int]]:

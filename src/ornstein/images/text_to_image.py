@@ -30,6 +30,7 @@ from ornstein.networks.dit import DiT, DiTConfig, TextCondition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -78,27 +79,34 @@ class TextToImagePipeline:
         self.text = UniversalSentenceEncoder()
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> TextToImagePipeline:
-        """Load strictly; the autoencoder lies in the checkpoint's own folder or beside it, and must be the one trained with.
+    def from_checkpoint(cls, checkpoint: Checkpoint, autoencoders: Sequence[Path] = ()) -> TextToImagePipeline:
+        """Load strictly, with the very autoencoder that the model was trained with.
+
+        Args:
+            autoencoders: where it may be, after the checkpoint's own folder `autoencoder/` and the one beside it.
 
         Raises:
-            CheckpointError: the autoencoder is missing or another one, or weights do not fit the configuration.
+            CheckpointError: the autoencoder is in none of these places, or weights do not fit the configuration.
         """
         config = TextToImageConfig.from_json(checkpoint.config)
-        own, sibling = checkpoint.path / "autoencoder", checkpoint.path.parent / "autoencoder"
-        stage = read_checkpoint(own if own.exists() else sibling, expect_kind="autoencoder")
-        if stage.fingerprint != config.autoencoder_fingerprint:
+        places = [checkpoint.path / "autoencoder", checkpoint.path.parent / "autoencoder", *autoencoders]
+        stages = [read_checkpoint(place, expect_kind="autoencoder") for place in places if (place / "config.json").exists()]
+        fitting = [stage for stage in stages if stage.fingerprint == config.autoencoder_fingerprint]
+        if not fitting:
+            found = ", ".join(f"{stage.fingerprint} in {stage.path}" for stage in stages) or "none"
             raise CheckpointError(
-                f"{checkpoint.path} was trained on the latents of autoencoder {config.autoencoder_fingerprint}, but {stage.path}"
-                f" is {stage.fingerprint}: put the right one into {own}"
+                f"{checkpoint.path} was trained on the latents of autoencoder {config.autoencoder_fingerprint}, found: {found};"
+                f" put the right one into {places[0]}"
             )
-        autoencoder = load_strictly(Autoencoder(AutoencoderConfig(**stage.config)), stage)
+        autoencoder = load_strictly(Autoencoder(AutoencoderConfig(**fitting[0].config)), fitting[0])
         return cls(load_strictly(DiT(config.network), checkpoint), autoencoder, config)
 
     def condition(self, prompts: Sequence[str]) -> TextCondition:
-        """The prompts as the denoiser reads them."""
-        features = self.text.features(list(prompts), self.config.network.text_length)
-        return TextCondition(*(torch.from_numpy(part).to(self.device) for part in features))
+        """The prompts as the denoiser reads them, padded to the longest of them."""
+        sentence, pieces, mask = self.text.features(list(prompts), self.config.network.text_length)
+        longest = max(1, int(mask.sum(1).max()))
+        parts = (sentence, pieces[:, :longest], mask[:, :longest])
+        return TextCondition(*(torch.from_numpy(part).to(self.device) for part in parts))
 
     @torch.inference_mode()
     def __call__(
@@ -194,11 +202,11 @@ class TextToImagePipeline:
         """The sampler's steps for prompts denoised together: what filmstrips and progress bars iterate over."""
         network = self.config.network
         noise = KeyedNoise(seed, list(sample_indices), device=self.device)
-        guided = ClassifierFreeGuidance(
-            self._denoise_once, guidance_scale, TextCondition.empty(len(prompts), network.text_length, self.device)
-        )
+        condition = self.condition(prompts)
+        nothing = TextCondition.empty(len(prompts), condition.mask.shape[1], self.device)
+        guided = ClassifierFreeGuidance(self._denoise_once, guidance_scale, nothing)
         start = noise.initial((network.latent_channels, network.latent_size, network.latent_size))
-        yield from stepper.iterate(guided, start, self.condition(prompts), noise)
+        yield from stepper.iterate(guided, start, condition, noise)
 
     def sampler(self, name: SamplerName, num_steps: int, eta: float = 0.0) -> Sampler:
         """The sampler of that name over this model's schedule."""

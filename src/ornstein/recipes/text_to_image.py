@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ornstein.core.checkpoint import Checkpoint, write_checkpoint
 from ornstein.diffusion import Prediction, Weighting
 from ornstein.networks.dit import DiT, DiTConfig, TextCondition
 from ornstein.training import Optimization
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from ornstein.core.checkpoint import Checkpoint
     from ornstein.data.latents import LatentScenes
     from ornstein.images.text_to_image import TextToImageConfig
     from ornstein.training import Batch, TrainResult
@@ -103,7 +103,7 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
         model.piece_std.copy_(torch.from_numpy(encoder.piece_vectors(pieces[pieces >= 0])).std())
         return model
 
-    return train(
+    result = train(
         initialise(build, recipe.optimization.seed),
         loss_fn,
         batch_of,
@@ -116,6 +116,25 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
         preview=_previewer(config, first_stage),
         resume=resume,
     )
+    _bring_along(first_stage, out / "model")
+    return result
+
+
+def _bring_along(first_stage: Checkpoint, model: Path) -> None:
+    """A model that can draw wherever its folder goes; the autoencoder that ships with the package need not travel."""
+    from accelerate import PartialState
+
+    from ornstein.hub import BUNDLED
+
+    if first_stage.path.parent != BUNDLED and PartialState().is_main_process:
+        write_checkpoint(
+            model / "autoencoder",
+            kind=first_stage.kind,
+            config=first_stage.config,
+            tensors=first_stage.tensors(),
+            provenance=first_stage.provenance,
+            card=(first_stage.path / "card.md").read_text(encoding="utf-8"),
+        )
 
 
 def _latent_scenes(recipe: TextToImageRecipe, out: Path, first_stage: Checkpoint, encoder: Any) -> LatentScenes:
