@@ -42,6 +42,8 @@ tests:
 	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest
 
 bench: ## measure the shipped models (writes benchmarks/results)
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/robot.py
 	$(BIN)/python benchmarks/pictures.py
 
 clean: ## delete what was built here, .venv included

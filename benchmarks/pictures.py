@@ -8,12 +8,7 @@ the prompt's object in generated single-object pictures (with the shuffled-capti
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,24 +16,18 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from record import RESULTS, share, write
 
 import ornstein
 from ornstein.assets import openmoji
-from ornstein.core.checkpoint import read_checkpoint
 from ornstein.core.progress import track
 from ornstein.data.scenes import BACKGROUNDS, indefinite, is_held_out, render, sample_scene
-from ornstein.evaluation.statistics import wilson_interval
 from ornstein.hub import find_checkpoint
 from ornstein.images import EmojiJudge, TextToImagePipeline, psnr, to_pixels, to_tensor
 
 # Evaluation streams: training uses scene seed 0 and previews 1,000,001.
 SCENE_SEED = 2_000_000
 PICTURE_SEED = 2_000_000
-
-
-def share(successes: int, n: int) -> dict[str, Any]:
-    low, high = wilson_interval(successes, n)
-    return {"successes": successes, "n": n, "rate": successes / n, "wilson95": [low, high]}
 
 
 def judge_on_clean_scenes(judge: EmojiJudge, n: int) -> dict[str, Any]:
@@ -118,27 +107,19 @@ def main(
     guidance: float = 4.0,
     checkpoint: str = "text-to-image",
     judge_checkpoint: str = "emoji-classifier",
-    out: Annotated[Path, tyro.conf.arg(help="results file")] = Path("benchmarks/results/pictures.json"),
+    out: Annotated[Path, tyro.conf.arg(help="results file")] = RESULTS / "pictures.json",
 ) -> None:
     """Measure the shipped picture models."""
     pipeline = ornstein.load(checkpoint, expect="text-to-image")
     judge = ornstein.load(judge_checkpoint, expect="emoji-classifier")
-    result = {
-        "command": "python " + " ".join(sys.argv),
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
-        "checkpoints": {
-            "text-to-image": read_checkpoint(find_checkpoint(checkpoint).path).fingerprint,
-            "emoji-classifier": read_checkpoint(find_checkpoint(judge_checkpoint).path).fingerprint,
-        },
-        "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__},
+    measured = {
+        "checkpoints": {name: find_checkpoint(name).fingerprint for name in (checkpoint, judge_checkpoint)},
         "judge_on_clean_scenes": judge_on_clean_scenes(judge, scenes),
         "autoencoder": reconstruction(pipeline, min(scenes, 500)),
         "alignment": alignment(pipeline, judge, prompts, steps, guidance),
         "seconds_a_picture_50_steps_guided": seconds_a_picture(pipeline, 7, guidance),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
-    print(json.dumps({key: value for key, value in result.items() if key != "missed"}, indent=1))
+    write(out, measured)
 
 
 if __name__ == "__main__":

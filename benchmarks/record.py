@@ -1,0 +1,42 @@
+"""What every benchmark writes down: where it ran, from which commit, and shares with their intervals."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ornstein.evaluation.statistics import wilson_interval
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def share(successes: int, n: int) -> dict[str, Any]:
+    """k of n with its 95 % Wilson interval."""
+    low, high = wilson_interval(successes, n)
+    return {"successes": successes, "n": n, "rate": successes / n, "wilson95": [low, high]}
+
+
+def write(out: Path, measured: dict[str, Any]) -> None:
+    """Write and print the measured figures with their origin."""
+    import torch
+
+    origin = {
+        "command": " ".join(["python", *sys.argv]),
+        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
+        "hardware": {
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        },
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(origin | measured, indent=1) + "\n", encoding="utf8")
+    print(json.dumps(measured, indent=1))
+    print(out)
