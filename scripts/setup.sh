@@ -77,7 +77,7 @@ install_packages() {
         pip+=(--extra-index-url "$ORNSTEIN_TORCH_INDEX")
     fi
     # torch first and by its exact version: asked for as a range it could come in another build.
-    step "installing torch"
+    step "installing torch (the largest part; minutes on a slow line)"
     "${pip[@]}" "$(grep '^torch==' constraints.txt)" || stop "pip could not install torch" "check the network and the package index, then run the same make command again"
     step "installing the other packages"
     "${pip[@]}" --editable '.[dev]' || stop "pip could not install the packages" "check the network and the package index, then run the same make command again"

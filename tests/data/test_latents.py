@@ -23,15 +23,15 @@ def _encode_text(captions: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _build(folder: Path, **changes: object) -> object:
-    settings = {"count": 70, "seed": 3, "autoencoder_fingerprint": "a" * 16, "encode": _encode, "encode_text": _encode_text}
-    return build_latent_scenes(folder, **{**settings, **changes})  # type: ignore[arg-type]
+    settings = {"count": 70, "seed": 3, "jitter": 0.5, "autoencoder_fingerprint": "a" * 16}
+    return build_latent_scenes(folder, **{**settings, "encode": _encode, "encode_text": _encode_text, **changes})  # type: ignore[arg-type]
 
 
 def test_row_i_is_scene_i(tmp_path: Path) -> None:
     data = _build(tmp_path)
     assert len(data) == 70
     for i in (0, 63, 64, 69):
-        scene = sample_scene(i, seed=3)
+        scene = sample_scene(i, seed=3, jitter=0.5)
         np.testing.assert_allclose(data.latents[i], _encode(render(scene)[None])[0], atol=1e-3)
         assert data.sentences[i, 0] == len(scene.caption)
 
@@ -46,6 +46,8 @@ def test_a_second_call_reads_the_cache_and_another_autoencoder_makes_a_new_one(t
     assert np.array_equal(first.latents, again.latents)
     with pytest.raises(AssertionError):
         _build(tmp_path, encode=refuse, autoencoder_fingerprint="b" * 16)
+    with pytest.raises(AssertionError):
+        _build(tmp_path, encode=refuse, jitter=0.0)
 
 
 def test_an_interrupted_or_damaged_cache_is_never_taken_for_whole(tmp_path: Path) -> None:

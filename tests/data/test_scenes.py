@@ -120,3 +120,15 @@ def test_plurals(name: str, expected: str) -> None:
 )
 def test_articles(name: str, expected: str) -> None:
     assert scenes.indefinite(name) == expected
+
+
+def test_jitter_moves_drawings_and_nothing_else() -> None:
+    for index in range(60):
+        still, usual = (scenes.sample_scene(index, jitter=jitter) for jitter in (0.0, 1.0))
+        assert (still.caption, still.background_rgb, still.kind) == (usual.caption, usual.background_rgb, usual.kind)
+        for a, b in zip(still.objects, usual.objects, strict=True):
+            assert a.name == b.name
+            assert 0 < max(abs(a.x - b.x), abs(a.y - b.y)) <= 3.0
+            assert 0.94 <= b.size / a.size <= 1.06
+        if still.kind == "single" and not still.position:
+            assert (still.objects[0].x, still.objects[0].y) == (64.0, 64.0)

@@ -45,6 +45,7 @@ def build_latent_scenes(
     *,
     count: int,
     seed: int,
+    jitter: float,
     autoencoder_fingerprint: str,
     encode: Encode,
     encode_text: EncodeText,
@@ -52,10 +53,11 @@ def build_latent_scenes(
 ) -> LatentScenes:
     """Read the cache in `folder`, or render and encode `count` training scenes and write it.
 
-    The file is named by what it was made from (count, seed, autoencoder, this version of the grammar), so that a stale
+    The file is named by what it was made from (count, seed, jitter, autoencoder, this version of the grammar), so that a stale
     cache is never read; it appears by a rename once complete.
 
     Args:
+        jitter: see `sample_scene`.
         encode: pictures uint8 (B, 128, 128, 3) → latents float32 (B, 4, 16, 16).
         encode_text: captions → (sentence vectors (B, 512), piece numbers (B, L)).
         track: wraps the iteration over chunks of 64 scenes, for a progress bar; gets the iterator and its length.
@@ -64,23 +66,24 @@ def build_latent_scenes(
         raise DataError(f"a latent data set needs at least one scene, got {count}")
     # The captions of the first scenes stand for the version of grammar and vocabulary.
     version = [sample_scene(i, seed=seed).caption for i in range(50)]
-    key = hashlib.sha256(json.dumps([count, seed, autoencoder_fingerprint, version]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([count, seed, jitter, autoencoder_fingerprint, version]).encode()).hexdigest()[:16]
     path = folder / f"latent-scenes-{key}.safetensors"
     if not path.exists():
-        _write(path, _encode_all(count, seed, encode, encode_text, track))
+        _write(path, _encode_all(count, seed, jitter, encode, encode_text, track))
     return _read(path, count)
 
 
 def _encode_all(
     count: int,
     seed: int,
+    jitter: float,
     encode: Encode,
     encode_text: EncodeText,
     track: Callable[[Iterator[int], int], Iterator[int]],
 ) -> dict[str, NDArray[np.generic]]:
     parts: dict[str, list[NDArray[np.generic]]] = {"latents": [], "sentences": [], "pieces": []}
     for start in track(iter(range(0, count, _CHUNK)), -(-count // _CHUNK)):
-        scenes = [sample_scene(i, seed=seed) for i in range(start, min(start + _CHUNK, count))]
+        scenes = [sample_scene(i, seed=seed, jitter=jitter) for i in range(start, min(start + _CHUNK, count))]
         sentences, pieces = encode_text([scene.caption for scene in scenes])
         parts["latents"].append(encode(np.stack([render(scene) for scene in scenes])).astype(np.float16))
         parts["sentences"].append(sentences.astype(np.float16))

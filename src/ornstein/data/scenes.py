@@ -133,7 +133,7 @@ def is_held_out(*combination: object) -> bool:
     return digest[0] * 256 + digest[1] < 6554  # 6554 / 65536 = a tenth
 
 
-def sample_scene(index: int, *, seed: int = 0, split: Split = "train", kind: Kind | None = None) -> Scene:
+def sample_scene(index: int, *, seed: int = 0, split: Split = "train", kind: Kind | None = None, jitter: float = 1.0) -> Scene:
     """Scene number `index` of a stream.
 
     Args:
@@ -141,12 +141,14 @@ def sample_scene(index: int, *, seed: int = 0, split: Split = "train", kind: Kin
         seed: names the stream; training uses 0, evaluation other ones.
         split: "train" never contains a held-out combination, "held-out" only those.
         kind: fix the kind of scene instead of drawing it by `KIND_SHARES`.
+        jitter: how much of the random shift (up to 3 pixels) and change of size (up to 6 %) each drawing gets; 0 is none. All
+            else stays the same.
     """
     rng = np.random.default_rng([seed, index, 0 if split == "train" else 1])
     wanted = split == "held-out"
     while True:
         chosen = kind or rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values()))
-        scene, combination = _DRAW[chosen](rng)
+        scene, combination = _DRAW[chosen](rng, jitter)
         if is_held_out(*combination) == wanted:
             return scene
 
@@ -185,10 +187,10 @@ def _background(rng: np.random.Generator) -> tuple[str, tuple[int, int, int]]:
     return name, (red, green, blue)
 
 
-def _place(rng: np.random.Generator, name: str, at: tuple[float, float], size: float) -> PlacedObject:
-    jitter = rng.uniform(-3.0, 3.0, 2)
-    scale = rng.uniform(0.94, 1.06)
-    return PlacedObject(name, float(at[0] * RESOLUTION + jitter[0]), float(at[1] * RESOLUTION + jitter[1]), float(size * scale))
+def _place(rng: np.random.Generator, name: str, at: tuple[float, float], size: float, jitter: float) -> PlacedObject:
+    shift = rng.uniform(-3.0, 3.0, 2) * jitter
+    scale = 1 + (rng.uniform(0.94, 1.06) - 1) * jitter
+    return PlacedObject(name, float(at[0] * RESOLUTION + shift[0]), float(at[1] * RESOLUTION + shift[1]), float(size * scale))
 
 
 def _caption(rng: np.random.Generator, subject: str, background: str) -> str:
@@ -207,7 +209,7 @@ def _caption(rng: np.random.Generator, subject: str, background: str) -> str:
     return text.replace("a orange", "an orange")
 
 
-def _single(rng: np.random.Generator) -> tuple[Scene, tuple[object, ...]]:
+def _single(rng: np.random.Generator, jitter: float) -> tuple[Scene, tuple[object, ...]]:
     name = str(rng.choice(openmoji.names()))
     background, rgb = _background(rng)
     size = str(rng.choice(list(SIZES), p=[0.15, 0.7, 0.15]))
@@ -218,7 +220,7 @@ def _single(rng: np.random.Generator) -> tuple[Scene, tuple[object, ...]]:
     subject = f"{noun} {position}".strip()
     scene = Scene(
         "single",
-        (_place(rng, name, POSITIONS[position], pixels),),
+        (_place(rng, name, POSITIONS[position], pixels, jitter),),
         background,
         rgb,
         _caption(rng, subject, background),
@@ -228,20 +230,22 @@ def _single(rng: np.random.Generator) -> tuple[Scene, tuple[object, ...]]:
     return scene, ("single", name, background)
 
 
-def _count(rng: np.random.Generator) -> tuple[Scene, tuple[object, ...]]:
+def _count(rng: np.random.Generator, jitter: float) -> tuple[Scene, tuple[object, ...]]:
     name = str(rng.choice([name for name in openmoji.names() if name not in PLURAL_NAMES]))
     count = int(rng.choice(list(COUNTS)))
     background, rgb = _background(rng)
-    objects = tuple(_place(rng, name, at, _COUNT_SIZES[count]) for at in _COUNT_LAYOUTS[count])
+    objects = tuple(_place(rng, name, at, _COUNT_SIZES[count], jitter) for at in _COUNT_LAYOUTS[count])
     subject = f"{COUNTS[count]} {plural(name)}"
     return Scene("count", objects, background, rgb, _caption(rng, subject, background)), ("count", name, count)
 
 
-def _pair(rng: np.random.Generator) -> tuple[Scene, tuple[object, ...]]:
+def _pair(rng: np.random.Generator, jitter: float) -> tuple[Scene, tuple[object, ...]]:
     first, second = (str(name) for name in rng.choice(openmoji.names(), 2, replace=False))
     relation = str(rng.choice(list(RELATIONS)))
     background, rgb = _background(rng)
-    objects = tuple(_place(rng, name, at, _PAIR_SIZE) for name, at in zip((first, second), _PAIR_LAYOUTS[relation], strict=True))
+    objects = tuple(
+        _place(rng, name, at, _PAIR_SIZE, jitter) for name, at in zip((first, second), _PAIR_LAYOUTS[relation], strict=True)
+    )
     subject = f"{indefinite(first)} {RELATIONS[relation]} {indefinite(second)}"
     scene = Scene("pair", objects, background, rgb, _caption(rng, subject, background), relation=relation)
     return scene, ("pair", first, relation, second)

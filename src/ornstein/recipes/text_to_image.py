@@ -36,7 +36,7 @@ PREVIEW_PROMPTS = (
 
 def _optimization() -> Optimization:
     return Optimization(
-        steps=6400,
+        steps=5600,
         batch_size=128,
         learning_rate=1e-3,
         warmup_steps=200,
@@ -52,6 +52,7 @@ class TextToImageRecipe:
     """Every hyper-parameter of the shipped text-to-image model.
 
     autoencoder: name or folder of the first stage. scenes: how many training scenes are encoded once and for all.
+    jitter: of the drawings' places and sizes, see `sample_scene`: a network of this size has enough to learn without.
     condition_drop: share of captions replaced by ∅, so that guidance has an unconditional branch (Ho & Salimans 2022).
     weighting: "min_snr" spends less on the last details, which the decoder forgives, and more on what is where.
     prediction: "v_prediction" (Salimans & Ho 2022) under the cosine schedule: well scaled at every noise level.
@@ -62,6 +63,7 @@ class TextToImageRecipe:
     autoencoder: str = "autoencoder"
     scenes: int = 40_000
     data_seed: int = 0
+    jitter: float = 0.0
     condition_drop: float = 0.1
     prediction: Prediction = "v_prediction"
     weighting: Weighting = "min_snr"
@@ -159,6 +161,7 @@ def _latent_scenes(recipe: TextToImageRecipe, out: Path, first_stage: Checkpoint
         out / "cache",
         count=recipe.scenes,
         seed=recipe.data_seed,
+        jitter=recipe.jitter,
         autoencoder_fingerprint=first_stage.fingerprint,
         encode=encode,
         encode_text=encode_text,
