@@ -31,8 +31,7 @@ def test_models_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_diffusion_core_on_an_exact_denoiser() -> None:
     names: dict[str, torch.Tensor] = {}
     exec(BLOCKS[1], names)
-    assert abs(names["x_0"].mean().item() - 2.0) < 0.02
-    assert abs(names["x_0"].std().item() - 0.5) < 0.02
+    assert f"{names['x_0'].mean():.3f} and {names['x_0'].std():.3f}" in BLOCKS[1]
 
 
 def test_the_names_on_the_page_exist() -> None:
