@@ -19,7 +19,8 @@ def test_round_trip_within_half_a_bin(places: list[float], num_bins: int) -> Non
     action = low + np.array(places) * (high - low)
     tokens, clipped = bins.encode(action)
     assert clipped == 0
-    assert np.abs(bins.decode(tokens) - action).max() <= ((high - low) / num_bins / 2).max() * (1 + 1e-5)
+    rounding = np.finfo(np.float32).eps * np.maximum(np.abs(low), np.abs(high))  # decode() gives float32
+    assert np.all(np.abs(bins.decode(tokens) - action) <= (high - low) / num_bins / 2 + rounding)
 
 
 @given(st.lists(st.integers(0, 255), min_size=7, max_size=7))

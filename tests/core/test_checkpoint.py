@@ -3,12 +3,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -259,17 +258,10 @@ def test_an_unwritable_place(tmp_path: Path) -> None:
         write(Path("/proc/x"))
 
 
-@pytest.fixture
-def file_limit() -> Iterator[Callable[[int], None]]:
-    """Let the system refuse to write files above a size, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_when_the_system_refuses_bytes_the_old_one_stays(folder: Path, file_limit: Callable[[int], None]) -> None:
-    file_limit(10_000)
-    with pytest.raises(CheckpointError, match="file too large; what was there before is unchanged"):
+def test_when_the_system_refuses_bytes_the_old_one_stays(
+    folder: Path, largest_file: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    with largest_file(10_000), pytest.raises(CheckpointError, match="file too large; what was there before is unchanged"):
         write(folder, fill=2.0, tensors={"w": np.zeros(100_000, np.float32)})
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
     assert fill_of(read_checkpoint(folder)) == 1.0

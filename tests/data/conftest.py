@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,19 +60,3 @@ def toy_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
             writer.add(toy_episode(seed))
         writer.finish(provenance={"seed": 0, "failed_seeds": [5, 9]})
     return out
-
-
-@pytest.fixture
-def largest_file() -> Callable[[int], contextmanager[None]]:  # type: ignore[type-arg]
-    """Within it, writing a file beyond so many bytes fails as on a full disk: the system itself refuses."""
-
-    @contextmanager
-    def limit(size: int) -> Iterator[None]:
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    return limit  # type: ignore[return-value]
