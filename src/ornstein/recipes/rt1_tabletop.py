@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def _optimization() -> Optimization:
     return Optimization(
-        steps=2200,
+        steps=4400,
         batch_size=48,
         learning_rate=1.5e-3,
         warmup_steps=150,
