@@ -41,10 +41,11 @@ tests:
 	$(call stage,tests)
 	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest
 
-bench: ## measure the shipped models (writes benchmarks/results)
+bench: ## measure the shipped models (writes benchmarks/results and the README's figures)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/robot.py
 	$(BIN)/python benchmarks/pictures.py
+	$(BIN)/python benchmarks/readme.py
 
 clean: ## delete what was built here, .venv included
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist demo

@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/pictures.py [--prompts 310] [--checkpoint text-to-image]
 
-Four figures: the judge's accuracy on fresh clean scenes, the autoencoder's PSNR on fresh scenes, how often the judge names
-the prompt's object in generated single-object pictures (with the shuffled-caption control), and seconds a picture.
+The judge's accuracy on fresh clean scenes and on their reconstructions (the ceiling that the autoencoder sets), the
+autoencoder's PSNR on fresh scenes, how often the judge names the prompt's object in generated single-object pictures (with the
+shuffled-caption control), and seconds a picture.
 """
 
 from __future__ import annotations
@@ -34,6 +35,19 @@ def judge_on_clean_scenes(judge: EmojiJudge, n: int) -> dict[str, Any]:
     scenes = [sample_scene(i, seed=SCENE_SEED, kind="single") for i in range(n)]
     verdicts = judge.verdicts(np.stack([render(scene) for scene in scenes]))
     return share(sum(v.ranking[0] == s.objects[0].name for v, s in zip(verdicts, scenes, strict=True)), n)
+
+
+@torch.inference_mode()
+def judge_on_reconstructions(judge: EmojiJudge, pipeline: TextToImagePipeline, n: int) -> dict[str, Any]:
+    """The ceiling that the autoencoder sets: what the judge names in real scenes that went through it."""
+    scenes = [sample_scene(i, seed=SCENE_SEED, kind="single") for i in range(n)]
+    right = 0
+    for start in range(0, n, 32):
+        part = scenes[start : start + 32]
+        latents = pipeline.autoencoder.encode(to_tensor(np.stack([render(scene) for scene in part])))
+        verdicts = judge.verdicts(to_pixels(pipeline.autoencoder.decode(latents)))
+        right += sum(v.ranking[0] == s.objects[0].name for v, s in zip(verdicts, part, strict=True))
+    return share(right, n)
 
 
 @torch.inference_mode()
@@ -114,7 +128,9 @@ def main(
     judge = ornstein.load(judge_checkpoint, expect="emoji-classifier")
     measured = {
         "checkpoints": {name: find_checkpoint(name).fingerprint for name in (checkpoint, judge_checkpoint)},
+        "vocabulary": len(judge.names),
         "judge_on_clean_scenes": judge_on_clean_scenes(judge, scenes),
+        "judge_on_reconstructions": judge_on_reconstructions(judge, pipeline, scenes),
         "autoencoder": reconstruction(pipeline, min(scenes, 500)),
         "alignment": alignment(pipeline, judge, prompts, steps, guidance),
         "seconds_a_picture_50_steps_guided": seconds_a_picture(pipeline, 7, guidance),

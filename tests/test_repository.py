@@ -74,7 +74,7 @@ def test_the_global_random_state_is_left_alone() -> None:
 def test_every_folder_has_its_layer() -> None:
     layers = " ".join(PROJECT["tool"]["importlinter"]["contracts"][0]["layers"]).replace("|", " ").split()
     package = ROOT / "src" / "ornstein"
-    folders = {p.stem for p in package.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()} - {"__init__"}
+    folders = {p.stem for p in package.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()} - {"__init__", "__main__"}
     assert {layer.removeprefix("ornstein.") for layer in layers} == folders
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,20 +151,30 @@ def recorded(out: Path) -> set[str]:
     return {path.name for path in place.iterdir() if path.name[0] != "."} if place.exists() else set()
 
 
+def interrupted(out: Path, how: signal.Signals) -> tuple[subprocess.Popen[str], str]:
+    """A recording that got the signal midway. On a busy machine it may be through before: then once more."""
+    for _ in range(10):
+        process = subprocess.Popen(command(out), stderr=subprocess.PIPE, text=True, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while not recorded(out) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.send_signal(how)
+        _, said = process.communicate(timeout=30)
+        if not out.exists() and 1 <= len(recorded(out)) < EPISODES:
+            return process, said
+        for rest in (out, staging_folder(out)):
+            shutil.rmtree(rest, ignore_errors=True)
+    raise AssertionError("ten recordings were through before the signal came")
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_recording_goes_on(generated: Generated, tmp_path: Path, how: signal.Signals) -> None:
     out = tmp_path / "data"
-    process = subprocess.Popen(command(out), stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not recorded(out) and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(how)
-    _, said = process.communicate(timeout=30)
-    assert not out.exists()
+    process, said = interrupted(out, how)
     before = recorded(out)
-    assert 1 <= len(before) < EPISODES
     if how == signal.SIGINT:
         assert "the same command goes on from there" in said
+    deadline = time.monotonic() + 60
     while _alive(process.pid) and time.monotonic() < deadline:  # its workers leave too
         time.sleep(0.01)
     assert not _alive(process.pid)

@@ -1,0 +1,67 @@
+"""Writes the README's table of figures from benchmarks/results, so that none is typed by hand.
+
+    .venv/bin/python benchmarks/readme.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- figures: written by benchmarks/readme.py -->", "<!-- end of figures -->"
+
+
+def table(results: Path = RESULTS) -> str:
+    """The table in markdown."""
+    pictures, robot, startup = (json.loads((results / f"{name}.json").read_text()) for name in ("pictures", "robot", "startup"))
+    drawn = pictures["alignment"]
+    settings = drawn["settings"]
+    psnr = pictures["autoencoder"]
+    seconds = pictures["seconds_a_picture_50_steps_guided"]
+    low, high = psnr["ci95"]
+    rows = [
+        (f"a frozen judge names the prompt's object first, among {pictures['vocabulary']}", _share(drawn["object_named_first"])),
+        ("the same on combinations never trained on", _share(drawn["object_named_first_on_held_out_combinations"])),
+        ("control: another prompt's object", _share(drawn["control_shuffled_captions"])),
+        ("background as asked", _share(drawn["background_right"])),
+        ("the judge itself on fresh clean scenes", _share(pictures["judge_on_clean_scenes"])),
+        ("the judge on the autoencoder's reconstructions of them", _share(pictures["judge_on_reconstructions"])),
+        ("autoencoder on fresh scenes", f"{psnr['psnr_db_mean']:.1f} dB ({low:.1f} – {high:.1f}), n = {psnr['n']}"),
+        (
+            f"a picture, {settings['steps']} guided steps, {seconds['threads']} threads",
+            f"{seconds['median']:.2f} s ({seconds['min']:.2f} – {seconds['max']:.2f} over {seconds['repeats']})",
+        ),
+        ("robot: picks up the named block", _share(robot["policy_instruction_none"])),
+        (f"control: blank instruction (chance {robot['policy_instruction_blank']['chance']:.0%})", _share(robot["policy_instruction_blank"])),
+        ("control: another block's name", _share(robot["policy_instruction_shuffled"])),
+        ("the scripted expert", _share(robot["expert_disturbed_0"])),
+        ("`ornstein --help`", f"{startup['help']['median']:.2f} s"),
+    ]
+    lines = ["| what | measured (95 % interval) |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]
+    machine = pictures["hardware"]
+    lines += [
+        "",
+        f"On {machine['cores']} cores ({machine['machine']}), torch {machine['torch']}; seeds, commands and all else in `benchmarks/results/`;"
+        " `make bench` measures again.",
+    ]
+    return "\n".join(lines)
+
+
+def with_figures(readme: str, figures: str) -> str:
+    """The README with the figures between their marks."""
+    before, rest = readme.split(BEGIN)
+    after = rest.split(END)[1]
+    return f"{before}{BEGIN}\n{figures}\n{END}{after}"
+
+
+def _share(entry: dict[str, Any]) -> str:
+    low, high = entry["wilson95"]
+    return f"{entry['rate']:.1%} ({low:.1%} – {high:.1%}), n = {entry['n']}"
+
+
+if __name__ == "__main__":
+    README.write_text(with_figures(README.read_text(encoding="utf8"), table()), encoding="utf8")
+    print(README)
