@@ -1,6 +1,6 @@
 """Writes the README's table of figures from benchmarks/results, so that none is typed by hand.
 
-    .venv/bin/python benchmarks/readme.py
+.venv/bin/python benchmarks/readme.py
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ def table(results: Path = RESULTS) -> str:
             f"{seconds['median']:.2f} s ({seconds['min']:.2f} – {seconds['max']:.2f} over {seconds['repeats']})",
         ),
         ("robot: picks up the named block", _share(robot["policy_instruction_none"])),
-        (f"control: blank instruction (chance {robot['policy_instruction_blank']['chance']:.0%})", _share(robot["policy_instruction_blank"])),
+        (
+            f"control: blank instruction (chance {robot['policy_instruction_blank']['chance']:.0%})",
+            _share(robot["policy_instruction_blank"]),
+        ),
         ("control: another block's name", _share(robot["policy_instruction_shuffled"])),
         ("the scripted expert", _share(robot["expert_disturbed_0"])),
         ("`ornstein --help`", f"{startup['help']['median']:.2f} s"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ornstein.assets import openmoji
+from ornstein.core.errors import DataError, UnknownNameError
 from ornstein.data import scenes
 
 
@@ -20,21 +21,27 @@ def test_a_scene_is_a_function_of_seed_split_and_index() -> None:
     assert picture.dtype == np.uint8
 
 
-def _combination(scene: scenes.Scene) -> tuple[object, ...]:
+def _shown(scene: scenes.Scene) -> set[tuple[object, ...]]:
+    """What the picture shows, from the places alone: objects on the background, how many of one, what is above or left of what."""
     names = [item.name for item in scene.objects]
-    if scene.kind == "single":
-        return ("single", names[0], scene.background)
-    if scene.kind == "count":
-        return ("count", names[0], len(names))
-    return ("pair", names[0], scene.relation, names[1])
+    shown: set[tuple[object, ...]] = {("single", name, scene.background) for name in names}
+    if len(names) > 1 and len(set(names)) == 1:
+        shown.add(("count", names[0], len(names)))
+    if len(set(names)) == 2:
+        upright = abs(scene.objects[0].y - scene.objects[1].y) > abs(scene.objects[0].x - scene.objects[1].x)
+        first, second = sorted(scene.objects, key=lambda item: item.y if upright else item.x)
+        shown.add(("pair", first.name, "above" if upright else "left", second.name))
+    return shown
 
 
 def test_training_never_shows_a_held_out_combination_and_the_held_out_split_shows_only_those() -> None:
-    train = [_combination(scenes.sample_scene(i)) for i in range(2000)]
-    held = [_combination(scenes.sample_scene(i, split="held-out")) for i in range(500)]
-    assert not any(scenes.is_held_out(*c) for c in train)
-    assert all(scenes.is_held_out(*c) for c in held)
-    assert not set(train) & set(held)
+    """Whichever kind of scene it would come from, and whichever way round it is said."""
+    train = [_shown(scenes.sample_scene(i)) for i in range(3000)]
+    held = [_shown(scenes.sample_scene(i, split="held-out")) for i in range(500)]
+    assert not any(scenes.is_held_out(*combination) for shown in train for combination in shown)
+    assert all(any(scenes.is_held_out(*combination) for combination in shown) for shown in held)
+    for kind in scenes.KIND_SHARES:  # each kind can be told apart from what training saw
+        assert _shown(scenes.sample_scene(0, split="held-out", kind=kind)) - set().union(*train)
 
 
 def test_a_tenth_of_the_combinations_is_held_out() -> None:
@@ -109,6 +116,10 @@ def test_background_is_what_the_scene_says() -> None:
         ("maple leaf", "maple leaves"),
         ("eyes", "eyes"),
         ("bus", "buses"),
+        ("fork and knife", "forks and knives"),
+        ("tooth", "teeth"),
+        ("jellyfish", "jellyfish"),
+        ("sushi", "sushi"),
     ],
 )
 def test_plurals(name: str, expected: str) -> None:
@@ -116,7 +127,15 @@ def test_plurals(name: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("orange", "an orange"), ("unicorn", "a unicorn"), ("robot", "a robot"), ("scissors", "scissors")]
+    ("name", "expected"),
+    [
+        ("orange", "an orange"),
+        ("unicorn", "a unicorn"),
+        ("robot", "a robot"),
+        ("scissors", "scissors"),
+        ("hourglass", "an hourglass"),
+        ("cheese", "cheese"),
+    ],
 )
 def test_articles(name: str, expected: str) -> None:
     assert scenes.indefinite(name) == expected
@@ -132,3 +151,17 @@ def test_jitter_moves_drawings_and_nothing_else() -> None:
             assert 0.94 <= b.size / a.size <= 1.06
         if still.kind == "single" and not still.position:
             assert (still.objects[0].x, still.objects[0].y) == (64.0, 64.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"split": "held_out"}, UnknownNameError, "held-out"),
+        ({"kind": "clutter"}, UnknownNameError, "kind of scene"),
+        ({"seed": -1}, DataError, "at least 0"),
+        ({"jitter": float("nan")}, DataError, "at least 0"),
+    ],
+)
+def test_what_is_no_scene(arguments: dict[str, object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        scenes.sample_scene(3, **arguments)  # type: ignore[arg-type]

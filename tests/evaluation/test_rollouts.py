@@ -12,7 +12,7 @@ from ornstein.core.contract import EmbodimentContract
 from ornstein.core.errors import ContractError, DataError, OrnsteinError, UnknownNameError
 from ornstein.evaluation import TEST_SEED, evaluate_policy, rollout, wilson_interval
 from ornstein.evaluation.rollouts import _told
-from ornstein.simulation import PickExpert, TabletopEnv, contract, sample_scene
+from ornstein.simulation import PickExpert, Scene, TabletopEnv, contract, sample_scene
 
 
 class Oracle:
@@ -86,7 +86,9 @@ def test_results_are_whole_and_say_what_was_measured(tmp_path: Path) -> None:
     assert len(videos) == 3
     with av.open(str(videos[0])) as container:
         frames = sum(1 for _ in container.decode(video=0))
-    assert frames == 41 + 5  # the start, forty steps, and the last picture for a second
+    assert frames == 1 + 40 * 5 + 25  # the start, forty steps of a fifth of a second, and the last picture for a second
+    for episode in record["per_episode"]:
+        assert Scene.from_json(episode["scene"]) == sample_scene(episode["seed"])
     assert not list(tmp_path.glob("r/.*"))
 
 
@@ -125,14 +127,14 @@ def test_seeds_of_evaluation_and_demonstration_never_meet() -> None:
         generate_dataset(Path(os.devnull) / "x", episodes=10, seed=FIRST_EVALUATION_SEED - 5)
 
 
-def test_pictures_are_kept_for_the_first_videos_only() -> None:
-    from ornstein.evaluation.rollouts import EpisodeResult, _without_spare_pictures
+def test_films_are_kept_for_the_first_videos_only() -> None:
+    from ornstein.evaluation.rollouts import EpisodeResult, _without_spare_films
 
-    picture = np.zeros((2, 2, 3), np.uint8)
-    results = (EpisodeResult(k, "", "", 3, k % 3 == 0, 1, (), 0, [picture]) for k in range(20))
-    kept = [(result.seed, result.success, bool(result.frames)) for result in _without_spare_pictures(results)]
-    assert [seed for seed, success, frames in kept if frames and success] == [0, 3, 6, 9]
-    assert [seed for seed, success, frames in kept if frames and not success] == [1, 2, 4, 5]
+    pose, scene = np.zeros(44, np.float32), sample_scene(0)
+    results = (EpisodeResult(k, "", "", 3, k % 3 == 0, 1, (), 0, scene, [pose]) for k in range(20))
+    kept = [(result.seed, result.success, bool(result.film)) for result in _without_spare_films(results)]
+    assert [seed for seed, success, film in kept if film and success] == [0, 3, 6, 9]
+    assert [seed for seed, success, film in kept if film and not success] == [1, 2, 4, 5]
     assert len(kept) == 20
 
 

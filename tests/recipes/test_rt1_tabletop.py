@@ -16,6 +16,7 @@ from ornstein.data.lerobot import LeRobotDataset
 from ornstein.evaluation import VALIDATION_SEED, evaluate_policy, rollouts
 from ornstein.policies import RT1Config
 from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, _preview, train_rt1_tabletop
+from ornstein.simulation import sample_scene
 from ornstein.training import Optimization
 
 NETWORK = RT1Config(image_size=64, history=2, channels=(8, 8), blocks=(1, 1), tokens=2, width=16, depth=1, heads=2)
@@ -68,7 +69,7 @@ def test_previews_use_validation_scenes(trained: Path, tmp_path: Path, monkeypat
 
     def watched(policy: object, env: object, seed: int) -> object:
         played.append(seed)
-        return rollouts.EpisodeResult(seed, "", "", 3, True, 1, (), 0, [np.zeros((64, 64, 3), np.uint8)])
+        return rollouts.EpisodeResult(seed, "", "", 3, True, 1, (), 0, sample_scene(seed), [np.zeros(44, np.float32)])
 
     monkeypatch.setattr(rollouts, "rollout", watched)
     policy = ornstein.load(trained, expect="rt1")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     EncodeText = Callable[[Sequence[str]], tuple[NDArray[np.float32], NDArray[np.int32]]]
 
 _CHUNK = 64
+_SAMPLED = 32
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,9 @@ def build_latent_scenes(
 ) -> LatentScenes:
     """Read the cache in `folder`, or render and encode `count` training scenes and write it.
 
-    The file is named by what it was made from (count, seed, jitter, autoencoder, this version of the grammar), so that a stale
-    cache is never read; it appears by a rename once complete.
+    The file is named by what it was made from (count, seed, jitter, autoencoder, and the first scenes' pictures and text
+    features, which stand for this version of grammar, drawings and text encoder), so that a stale cache is not read; it appears
+    by a rename once complete.
 
     Args:
         jitter: see `sample_scene`.
@@ -64,9 +68,10 @@ def build_latent_scenes(
     """
     if count < 1:
         raise DataError(f"a latent data set needs at least one scene, got {count}")
-    # The captions of the first scenes stand for the version of grammar and vocabulary.
-    version = [sample_scene(i, seed=seed).caption for i in range(50)]
-    key = hashlib.sha256(json.dumps([count, seed, jitter, autoencoder_fingerprint, version]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps([count, seed, jitter, autoencoder_fingerprint]).encode())
+    for array in _chunk(range(_SAMPLED), seed, jitter, encode_text):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    key = digest.hexdigest()[:16]
     path = folder / f"latent-scenes-{key}.safetensors"
     if not path.exists():
         _write(path, _encode_all(count, seed, jitter, encode, encode_text, track))
@@ -83,26 +88,36 @@ def _encode_all(
 ) -> dict[str, NDArray[np.generic]]:
     parts: dict[str, list[NDArray[np.generic]]] = {"latents": [], "sentences": [], "pieces": []}
     for start in track(iter(range(0, count, _CHUNK)), -(-count // _CHUNK)):
-        scenes = [sample_scene(i, seed=seed, jitter=jitter) for i in range(start, min(start + _CHUNK, count))]
-        sentences, pieces = encode_text([scene.caption for scene in scenes])
-        parts["latents"].append(encode(np.stack([render(scene) for scene in scenes])).astype(np.float16))
+        pixels, sentences, pieces = _chunk(range(start, min(start + _CHUNK, count)), seed, jitter, encode_text)
+        parts["latents"].append(encode(pixels).astype(np.float16))
         parts["sentences"].append(sentences.astype(np.float16))
         parts["pieces"].append(pieces)
     # safetensors writes the memory as it lies: another than C order would be read back scrambled.
     return {name: np.ascontiguousarray(np.concatenate(chunks)) for name, chunks in parts.items()}
 
 
+def _chunk(
+    indices: range, seed: int, jitter: float, encode_text: EncodeText
+) -> tuple[Pixels, NDArray[np.float32], NDArray[np.int32]]:
+    scenes = [sample_scene(i, seed=seed, jitter=jitter) for i in indices]
+    return np.stack([render(scene) for scene in scenes]), *encode_text([scene.caption for scene in scenes])
+
+
 def _write(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    temporary = path.with_suffix(".partial")
+    temporary = path.with_suffix(f".{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(arrays, temporary)
         temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"cannot write the latent cache {path}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot write the latent cache {path}: {reason}; free some space or choose another folder") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path, count: int) -> LatentScenes:

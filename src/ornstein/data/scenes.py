@@ -1,19 +1,20 @@
 """Emoji scenes: OpenMoji drawings on a coloured background, with a caption drawn from a small grammar.
 
 Scene i of a stream is a pure function of (seed, split, i): the same picture and caption on every machine, in any order
-and by any number of workers. A fixed tenth of the combinations (object with background, object with count, ordered pair
-with relation) never occurs in the training split and makes up the whole of the held-out split.
+and by any number of workers. A fixed tenth of the combinations (object and background, object and count, which object is above or
+left of which) never occurs in the training split, however a scene would come by it; every scene of the held-out split has one.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from ornstein.assets import openmoji
+from ornstein.core.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +47,7 @@ RELATIONS: dict[str, str] = {
     "left": "to the left of",
     "right": "to the right of",
 }
+_MIRRORED = {"below": "above", "right": "left"}
 COUNTS = {2: "two", 3: "three", 4: "four"}
 SIZES = {"small": 44, "": 76, "large": 104}
 POSITIONS: dict[str, tuple[float, float]] = {
@@ -73,14 +75,22 @@ _PAIR_LAYOUTS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
 _COUNT_SIZES = {2: 50, 3: 48, 4: 46}
 _PAIR_SIZE = 53
 
-# Names that take neither article nor number.
-PLURAL_NAMES = frozenset(
+# Names that take neither article nor number: plurals, and what is not counted.
+UNCOUNTED_NAMES = frozenset(
     {
-        "cherries", "grapes", "blueberries", "corn", "broccoli", "french fries", "popcorn", "pancakes", "bacon", "jeans",
-        "glasses", "sunglasses", "gloves", "socks", "books", "scissors", "eyes", "maracas", "fire", "lightning",
-        "thumbs up", "thumbs down", "paw prints",
+        "cherries", "grapes", "blueberries", "french fries", "pancakes", "jeans", "glasses", "sunglasses", "gloves", "socks",
+        "books", "scissors", "eyes", "thumbs up", "thumbs down", "paw prints",
+        "corn", "broccoli", "popcorn", "bacon", "fire", "lightning", "cheese", "sushi", "yarn", "bowling", "baguette bread",
+        "meat on bone",
     }
 )  # fmt: skip
+_IRREGULAR_PLURALS = {
+    "tomato": "tomatoes", "mango": "mangoes", "volcano": "volcanoes", "sheep": "sheep", "deer": "deer", "moai": "moai",
+    "tropical fish": "tropical fish", "blowfish": "blowfish", "jellyfish": "jellyfish", "snowman": "snowmen", "tooth": "teeth",
+    "kitchen knife": "kitchen knives", "fork and knife": "forks and knives", "bow and arrow": "bows and arrows",
+    "cup of coffee": "cups of coffee", "pile of poo": "piles of poo", "sun with face": "suns with faces",
+    "globe showing Americas": "globes showing Americas", "game die": "game dice",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,15 +119,18 @@ class Scene:
 
 def indefinite(name: str) -> str:
     """The name with its article: "an orange", "a red apple", "french fries"."""
-    if name in PLURAL_NAMES:
+    if name in UNCOUNTED_NAMES:
         return name
-    return f"{'an' if name[0].lower() in 'aeiou' and not name.startswith(('uni', 'one')) else 'a'} {name}"
+    sounds_like_a_vowel = (name[0].lower() in "aeiou" and not name.startswith(("uni", "one"))) or name.startswith("hour")
+    return f"{'an' if sounds_like_a_vowel else 'a'} {name}"
 
 
 def plural(name: str) -> str:
     """The name in the plural: "red apples", "strawberries", "foxes"."""
-    if name in PLURAL_NAMES:
+    if name in UNCOUNTED_NAMES:
         return name
+    if name in _IRREGULAR_PLURALS:
+        return _IRREGULAR_PLURALS[name]
     if name.endswith("y") and name[-2] not in "aeiou":
         return name[:-1] + "ies"
     if name.endswith(("s", "x", "ch", "sh")):
@@ -133,23 +146,45 @@ def is_held_out(*combination: object) -> bool:
     return digest[0] * 256 + digest[1] < 6554  # 6554 / 65536 = a tenth
 
 
+def combinations(scene: Scene) -> list[tuple[object, ...]]:
+    """What a scene combines, as `is_held_out` reads it. Below is above said the other way round, right is left."""
+    names = [item.name for item in scene.objects]
+    found: list[tuple[object, ...]] = [("single", name, scene.background) for name in dict.fromkeys(names)]
+    if scene.kind == "count":
+        found.append(("count", names[0], len(names)))
+    if scene.kind == "pair":
+        mirrored = _MIRRORED.get(scene.relation)
+        found.append(("pair", names[1], mirrored, names[0]) if mirrored else ("pair", names[0], scene.relation, names[1]))
+    return found
+
+
 def sample_scene(index: int, *, seed: int = 0, split: Split = "train", kind: Kind | None = None, jitter: float = 1.0) -> Scene:
     """Scene number `index` of a stream.
 
     Args:
         index: ≥ 0.
         seed: names the stream; training uses 0, evaluation other ones.
-        split: "train" never contains a held-out combination, "held-out" only those.
+        split: "train" never contains a held-out combination, each scene of "held-out" contains one.
         kind: fix the kind of scene instead of drawing it by `KIND_SHARES`.
         jitter: how much of the random shift (up to 3 pixels) and change of size (up to 6 %) each drawing gets; 0 is none. All
             else stays the same.
+
+    Raises:
+        UnknownNameError: there is no such split or kind. DataError: a negative number, or jitter is not finite.
     """
+    if split not in get_args(Split):
+        raise unknown_name("split", split, get_args(Split))
+    if kind is not None and kind not in _DRAW:
+        raise unknown_name("kind of scene", kind, list(_DRAW))
+    if index < 0 or seed < 0 or not 0 <= jitter < np.inf:
+        raise DataError(f"a scene takes an index, a seed and a jitter of at least 0, got {index}, {seed} and {jitter}")
     rng = np.random.default_rng([seed, index, 0 if split == "train" else 1])
     wanted = split == "held-out"
+    # Drawn once: kinds that combine more would otherwise lose more of their share.
+    chosen = kind or rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values()))
     while True:
-        chosen = kind or rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values()))
-        scene, combination = _DRAW[chosen](rng, jitter)
-        if is_held_out(*combination) == wanted:
+        scene = _DRAW[chosen](rng, jitter)
+        if any(is_held_out(*combination) for combination in combinations(scene)) == wanted:
             return scene
 
 
@@ -209,16 +244,16 @@ def _caption(rng: np.random.Generator, subject: str, background: str) -> str:
     return text.replace("a orange", "an orange")
 
 
-def _single(rng: np.random.Generator, jitter: float) -> tuple[Scene, tuple[object, ...]]:
+def _single(rng: np.random.Generator, jitter: float) -> Scene:
     name = str(rng.choice(openmoji.names()))
     background, rgb = _background(rng)
     size = str(rng.choice(list(SIZES), p=[0.15, 0.7, 0.15]))
     # A large drawing fills the picture: it has nowhere else to be.
     position = "" if size == "large" or rng.random() < 0.65 else str(rng.choice(list(POSITIONS)[1:]))
     pixels = min(SIZES[size], 54) if position else SIZES[size]
-    noun = indefinite(name) if not size else f"{'' if name in PLURAL_NAMES else 'a '}{size} {name}"
+    noun = indefinite(name) if not size else f"{'' if name in UNCOUNTED_NAMES else 'a '}{size} {name}"
     subject = f"{noun} {position}".strip()
-    scene = Scene(
+    return Scene(
         "single",
         (_place(rng, name, POSITIONS[position], pixels, jitter),),
         background,
@@ -227,19 +262,18 @@ def _single(rng: np.random.Generator, jitter: float) -> tuple[Scene, tuple[objec
         position=position,
         size=size,
     )
-    return scene, ("single", name, background)
 
 
-def _count(rng: np.random.Generator, jitter: float) -> tuple[Scene, tuple[object, ...]]:
-    name = str(rng.choice([name for name in openmoji.names() if name not in PLURAL_NAMES]))
+def _count(rng: np.random.Generator, jitter: float) -> Scene:
+    name = str(rng.choice([name for name in openmoji.names() if name not in UNCOUNTED_NAMES]))
     count = int(rng.choice(list(COUNTS)))
     background, rgb = _background(rng)
     objects = tuple(_place(rng, name, at, _COUNT_SIZES[count], jitter) for at in _COUNT_LAYOUTS[count])
     subject = f"{COUNTS[count]} {plural(name)}"
-    return Scene("count", objects, background, rgb, _caption(rng, subject, background)), ("count", name, count)
+    return Scene("count", objects, background, rgb, _caption(rng, subject, background))
 
 
-def _pair(rng: np.random.Generator, jitter: float) -> tuple[Scene, tuple[object, ...]]:
+def _pair(rng: np.random.Generator, jitter: float) -> Scene:
     first, second = (str(name) for name in rng.choice(openmoji.names(), 2, replace=False))
     relation = str(rng.choice(list(RELATIONS)))
     background, rgb = _background(rng)
@@ -247,8 +281,7 @@ def _pair(rng: np.random.Generator, jitter: float) -> tuple[Scene, tuple[object,
         _place(rng, name, at, _PAIR_SIZE, jitter) for name, at in zip((first, second), _PAIR_LAYOUTS[relation], strict=True)
     )
     subject = f"{indefinite(first)} {RELATIONS[relation]} {indefinite(second)}"
-    scene = Scene("pair", objects, background, rgb, _caption(rng, subject, background), relation=relation)
-    return scene, ("pair", first, relation, second)
+    return Scene("pair", objects, background, rgb, _caption(rng, subject, background), relation=relation)
 
 
 _DRAW = {"single": _single, "count": _count, "pair": _pair}

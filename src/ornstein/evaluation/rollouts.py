@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ornstein.core.types import Policy
-    from ornstein.simulation import TabletopEnv
+    from ornstein.simulation import Scene, TabletopEnv
 
 Control = Literal["none", "blank", "shuffled"]
 # Scene seeds: demonstrations use numbers below the first of these, tuning the second range, reported figures the first.
@@ -41,7 +41,7 @@ _SUITES = ("pick",)
 class EpisodeResult:
     """One episode. instruction: what the policy was told; target: the block that counts; lifted: what was up at the end.
 
-    frames: the front camera's pictures, empty where an evaluation has no use for them any more.
+    film: the pose of everything `FILM_HZ` times a second, for `Replay`; empty where an evaluation has no use for it any more.
     """
 
     seed: int
@@ -52,11 +52,12 @@ class EpisodeResult:
     steps: int
     lifted: tuple[str, ...]
     clipped: int
-    frames: list[NDArray[np.uint8]] = field(repr=False)
+    scene: Scene = field(repr=False)
+    film: list[NDArray[np.float32]] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the pictures."""
-        return {name: value for name, value in vars(self).items() if name != "frames"}
+        """Everything but the film: `Scene.from_json` builds the scene again."""
+        return {name: value for name, value in vars(self).items() if name != "film"} | {"scene": self.scene.to_json()}
 
 
 @dataclass(frozen=True)
@@ -95,28 +96,32 @@ def rollout(policy: Policy, env: TabletopEnv, seed: int, *, control: Control = "
         control: what the policy is told: the instruction ("none"), nothing ("blank"), or the sentence with another block's
             name ("shuffled"). Success is always judged on the scene's own target.
     """
+    film: list[NDArray[np.float32]] = []
+    env.world.film = film
     observation, info = env.reset(seed=seed)
     scene = env.scene
     if scene is None:
         raise DataError("the environment lost its scene")
     instruction = _told(info["instruction"], info["target"], [block.name for block in scene.blocks], seed, control)
     policy.reset()
-    frames = [observation["pixels"]["front"]]
+    steps = 0
     success = truncated = False
     while not (success or truncated):
         action = policy.act({"pixels": observation["pixels"], "agent_pos": observation["agent_pos"], "instruction": instruction})
         observation, _, success, truncated, info = env.step(action)
-        frames.append(observation["pixels"]["front"])
+        steps += 1
+    env.world.film = None
     return EpisodeResult(
         seed=seed,
         instruction=instruction,
         target=info["target"],
         num_blocks=len(scene.blocks),
         success=success,
-        steps=len(frames) - 1,
+        steps=steps,
         lifted=tuple(info["lifted"]),
         clipped=info["clipped"],
-        frames=frames,
+        scene=scene,
+        film=film,
     )
 
 
@@ -153,25 +158,25 @@ def evaluate_policy(
     seeds = range(TEST_SEED + seed, TEST_SEED + seed + episodes)
     try:
         running = _run(policy, env, seeds, instruction_control, workers)
-        results = list(track(_without_spare_pictures(running), episodes, "robot episodes"))
+        results = list(track(_without_spare_films(running), episodes, "robot episodes"))
     finally:
         env.close()
     seconds = time.perf_counter() - started
     successes = sum(result.success for result in results)
     record = _record(policy, suite, seed, instruction_control, results, seconds)
     try:
-        videos = _write(out, results, record, env.contract.control_hz)
+        videos = _write(out, results, record)
     except OSError as error:
         raise OrnsteinError(f"cannot write the results into {out}: {(error.strerror or str(error)).lower()}") from error
     return EvaluationResult(successes, episodes, wilson_interval(successes, episodes), record, videos)
 
 
-def _without_spare_pictures(results: Iterator[EpisodeResult]) -> Iterator[EpisodeResult]:
-    """Only the first few of each kind become videos; a thousand episodes' pictures would fill a gigabyte."""
+def _without_spare_films(results: Iterator[EpisodeResult]) -> Iterator[EpisodeResult]:
+    """Only the first few of each kind become videos."""
     room = {True: _VIDEOS_OF_EACH, False: _VIDEOS_OF_EACH}
     for result in results:
         room[result.success] -= 1
-        yield result if room[result.success] >= 0 else replace(result, frames=[])
+        yield result if room[result.success] >= 0 else replace(result, film=[])
 
 
 def _run(policy: Any, env: TabletopEnv, seeds: range, control: Control, workers: int) -> Iterator[EpisodeResult]:
@@ -265,17 +270,24 @@ def _record(policy: Any, suite: str, seed: int, control: Control, results: list[
     }
 
 
-def _write(out: Path, results: list[EpisodeResult], record: dict[str, Any], rate: float) -> tuple[EpisodeVideo, ...]:
+def _write(out: Path, results: list[EpisodeResult], record: dict[str, Any]) -> tuple[EpisodeVideo, ...]:
+    from ornstein.simulation import FILM_HZ, Replay
+
     folder = out / "videos"
     temporary = out / f".videos.tmp-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     videos = []
     chosen = [r for r in results if r.success][:_VIDEOS_OF_EACH] + [r for r in results if not r.success][:_VIDEOS_OF_EACH]
-    for result in chosen:
-        name = f"{'success' if result.success else 'failure'}-{result.seed}.mp4"
-        write_video(temporary / name, result.frames, result.instruction or "(no instruction)", rate)
-        videos.append(EpisodeVideo(folder / name, result.instruction, result.success))
+    replay = Replay()
+    try:
+        for result in chosen:
+            name = f"{'success' if result.success else 'failure'}-{result.seed}.mp4"
+            pictures = replay.pictures(result.scene, result.film)
+            write_video(temporary / name, pictures, result.instruction or "(no instruction)", FILM_HZ)
+            videos.append(EpisodeVideo(folder / name, result.instruction, result.success))
+    finally:
+        replay.close()
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     partial = out / f".results.tmp-{os.getpid()}"

@@ -13,14 +13,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_SCALE = 3
 _BAND = 36
 _INK, _PAPER = (29, 34, 48), (255, 255, 255)
 _LAST_FRAME_SECONDS = 1.0
 
 
 def write_video(path: Path, frames: Sequence[NDArray[np.uint8]], caption: str, rate: float) -> None:
-    """Write frames, RGB uint8 (H, W, 3), three times enlarged; the last one stays for a second.
+    """Write frames, RGB uint8 (H, W, 3); the last one stays for a second.
 
     Plays in every browser: H.264, yuv420p, the index at the front.
     """
@@ -41,8 +40,8 @@ def _titled(frame: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
     from PIL import Image, ImageDraw, ImageFont
 
     height, width = frame.shape[:2]
-    canvas = Image.new("RGB", (width * _SCALE, height * _SCALE + _BAND), _PAPER)
-    canvas.paste(Image.fromarray(frame).resize((width * _SCALE, height * _SCALE), Image.Resampling.BICUBIC), (0, _BAND))
+    canvas = Image.new("RGB", (width, height + _BAND), _PAPER)
+    canvas.paste(Image.fromarray(frame), (0, _BAND))
     draw = ImageDraw.Draw(canvas)
     size = 18
     while size > 9 and draw.textlength(caption, font=ImageFont.load_default(size)) > canvas.width - 16:

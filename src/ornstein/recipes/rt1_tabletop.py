@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ornstein.data.lerobot import LeRobotDataset
     from ornstein.training import Batch, TrainResult
 
+_PREVIEW_SIZE = 160
+
 
 def _optimization() -> Optimization:
     return Optimization(
@@ -145,17 +147,18 @@ def _preview(model: nn.Module, contract: EmbodimentContract, episodes: int, path
 
     from ornstein.evaluation.rollouts import VALIDATION_SEED, rollout
     from ornstein.policies import RT1Policy
-    from ornstein.simulation import TabletopEnv
+    from ornstein.simulation import Replay, TabletopEnv
 
     policy = RT1Policy(copy.deepcopy(model), contract)  # type: ignore[arg-type]
-    env = TabletopEnv(image_size=contract.cameras[0].height)
+    env, replay = TabletopEnv(image_size=contract.cameras[0].height), Replay(image_size=_PREVIEW_SIZE)
     try:
         results = [rollout(policy, env, VALIDATION_SEED + k) for k in range(episodes)]
+        last = [replay.pictures(result.scene, result.film[-1:])[0] for result in results]
     finally:
         env.close()
+        replay.close()
     won = sum(result.success for result in results)
     columns = min(10, episodes)
-    last = [result.frames[-1] for result in results]
     rows = [np.concatenate(last[k : k + columns], axis=1) for k in range(0, len(last) - len(last) % columns, columns)]
     Image.fromarray(np.concatenate(rows)).save(path.with_stem(f"{path.stem}-success-{won}-of-{episodes}"))
 

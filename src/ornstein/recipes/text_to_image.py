@@ -77,13 +77,14 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
     from ornstein.hub import find_checkpoint
     from ornstein.images.text_to_image import TextToImageConfig
     from ornstein.language import UniversalSentenceEncoder
-    from ornstein.training import initialise, train
+    from ornstein.training import initialise, main_process_first, train
 
     first_stage = find_checkpoint(recipe.autoencoder, expect_kind="autoencoder")
     schedule = NoiseSchedule.cosine()
     config = TextToImageConfig(recipe.network, schedule.to_json(), recipe.prediction, first_stage.fingerprint)
     encoder = UniversalSentenceEncoder()
-    data = _latent_scenes(recipe, out, first_stage, encoder)
+    with main_process_first():  # the others read what it has written
+        data = _latent_scenes(recipe, out, first_stage, encoder)
 
     def batch_of(indices: np.ndarray) -> Batch:
         return _batch(indices, data, encoder, recipe)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from ornstein.simulation.scene import Scene
 
 CONTROL_HZ = 5.0
+#: How often a filmed world notes its pose: a divisor of the physics steps in a control step.
+FILM_HZ = 25.0
 _SUBSTEPS = round(1 / CONTROL_HZ / PHYSICS_STEP)
+_FILM_EVERY = round(1 / FILM_HZ / PHYSICS_STEP)
 _FINGER_QPOS = slice(JOINTS, JOINTS + 2)
 _SETTLING_STEPS = 25
 # Share of a control step in which the joint targets travel; in the rest the arm settles before the next picture is taken.
@@ -25,7 +28,10 @@ _TRAVEL = 0.8
 
 
 class TabletopWorld:
-    """State and motion. Tool poses are in the base frame: metres, and a rotation matrix whose z axis points to the fingertips."""
+    """State and motion. Tool poses are in the base frame: metres, and a rotation matrix whose z axis points to the fingertips.
+
+    film: while it is a list, the pose of everything, float32, is appended after `build` and then `FILM_HZ` times a second.
+    """
 
     def __init__(self) -> None:
         self._mujoco = mujoco_module()
@@ -36,6 +42,7 @@ class TabletopWorld:
         self._blocks = [self.model.body(f"block{k}").id for k in range(MAX_BLOCKS)]
         self._block_geoms = {self.model.geom(f"block{k}").id: k for k in range(MAX_BLOCKS)}
         self._fingers = {self.model.body(f"finger_{side}").id: side for side in ("left", "right")}
+        self.film: list[NDArray[np.float32]] | None = None
 
     def build(self, scene: Scene) -> None:
         """Put the arm at home with an open gripper and the scene's blocks on the table; the rest is parked behind the base."""
@@ -56,6 +63,7 @@ class TabletopWorld:
                 data.qpos[start + 3 : start + 7] = (1.0, 0.0, 0.0, 0.0)
         mujoco.mj_forward(self.model, data)
         mujoco.mj_step(self.model, data, nstep=_SETTLING_STEPS)
+        self._expose()
 
     def move(self, position: NDArray[np.float64], rotation: NDArray[np.float64], closing: float) -> None:
         """One control step of 1/CONTROL_HZ seconds towards a tool pose and a gripper command (0 open … 1 closed).
@@ -74,6 +82,12 @@ class TabletopWorld:
             share = min((k + 1) / (_TRAVEL * _SUBSTEPS), 1.0)
             self.data.ctrl[:JOINTS] = start + share * (goal - start)
             self._mujoco.mj_step(self.model, self.data)
+            if (k + 1) % _FILM_EVERY == 0:
+                self._expose()
+
+    def _expose(self) -> None:
+        if self.film is not None:
+            self.film.append(np.array(self.data.qpos, dtype=np.float32))
 
     @property
     def tool_position(self) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from ornstein.training.batches import Batch
 from ornstein.training.learning_rate import learning_rate_at
 from ornstein.training.ema import ExponentialMovingAverage
 from ornstein.training.randomness import initialise
+from ornstein.training.processes import main_process_first
 from ornstein.training.export import export_model
 from ornstein.core.progress import track
 
@@ -22,6 +23,7 @@ __all__ = [
     "learning_rate_at",
     "ExponentialMovingAverage",
     "initialise",
+    "main_process_first",
     "export_model",
     "track",
 ]

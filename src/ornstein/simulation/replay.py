@@ -1,0 +1,58 @@
+"""Pictures of what happened, drawn again from its poses: at any size, from either camera, long after.
+
+A policy sees small pictures; whoever judges it should see more. The physics is not run again, so nothing can turn out otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ornstein.core.errors import DataError
+from ornstein.simulation.rendering import SceneRenderer, mujoco_module
+from ornstein.simulation.world import TabletopWorld
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ornstein.simulation.scene import Scene
+
+
+class Replay:
+    """Draws films of `TabletopWorld`. Owns a GL context: `close` it."""
+
+    def __init__(self, image_size: int = 384) -> None:
+        """
+        Args:
+            image_size: side of the square pictures in pixels.
+
+        Raises:
+            RenderingError: there is no headless GL.
+        """
+        self._mujoco = mujoco_module()
+        self._world = TabletopWorld()
+        self._renderer = SceneRenderer(self._world.model, image_size, image_size)
+
+    def pictures(self, scene: Scene, film: Sequence[NDArray[np.float32]], camera: str = "front") -> list[NDArray[np.uint8]]:
+        """One picture, RGB uint8 (size, size, 3), for each pose of a world's film of that scene.
+
+        Raises:
+            DataError: a pose has another number of coordinates than this world.
+        """
+        for slot, block in enumerate(scene.blocks):
+            self._renderer.paint(slot, block.name)
+        drawn = []
+        for pose in film:
+            if np.shape(pose) != self._world.data.qpos.shape:
+                raise DataError(f"a pose of this world has {self._world.data.qpos.shape} coordinates, got {np.shape(pose)}")
+            self._world.data.qpos[:] = pose
+            self._mujoco.mj_forward(self._world.model, self._world.data)
+            drawn.append(self._renderer.picture(self._world.data, camera))
+        return drawn
+
+    def close(self) -> None:
+        """Free the GL context."""
+        self._renderer.close()
