@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import av
@@ -10,9 +12,11 @@ import pytest
 
 from ornstein.core.contract import EmbodimentContract
 from ornstein.core.errors import ContractError, DataError, OrnsteinError, UnknownNameError
-from ornstein.evaluation import TEST_SEED, evaluate_policy, rollout, wilson_interval
+from ornstein.evaluation import TEST_SEED, VALIDATION_SEED, evaluate_policy, rollout, wilson_interval
 from ornstein.evaluation.rollouts import _told
 from ornstein.simulation import PickExpert, Scene, TabletopEnv, contract, sample_scene
+
+Limit = Callable[[int], AbstractContextManager[None]]
 
 
 class Oracle:
@@ -59,9 +63,10 @@ def test_a_policy_that_follows_the_sentence_wins_and_falls_with_the_controls(env
         shuffled = rollout(policy, env, seed, control="shuffled")
         assert not shuffled.success
         assert shuffled.target not in shuffled.instruction
-        assert shuffled.lifted != (shuffled.target,)
-    assert not rollout(policy, env, TEST_SEED, control="blank").success
-    assert policy.told[-1] == ""
+        assert shuffled.lifted == (shuffled.named,)
+        assert shuffled.named in shuffled.instruction
+    blank = rollout(policy, env, TEST_SEED, control="blank")
+    assert (blank.success, blank.named, policy.told[-1]) == (False, "", "")
 
 
 def test_results_are_whole_and_say_what_was_measured(tmp_path: Path) -> None:
@@ -131,7 +136,7 @@ def test_films_are_kept_for_the_first_videos_only() -> None:
     from ornstein.evaluation.rollouts import EpisodeResult, _without_spare_films
 
     pose, scene = np.zeros(44, np.float32), sample_scene(0)
-    results = (EpisodeResult(k, "", "", 3, k % 3 == 0, 1, (), 0, scene, [pose]) for k in range(20))
+    results = (EpisodeResult(k, "", "", "", 3, k % 3 == 0, 1, (), 0, scene, [pose]) for k in range(20))
     kept = [(result.seed, result.success, bool(result.film)) for result in _without_spare_films(results)]
     assert [seed for seed, success, film in kept if film and success] == [0, 3, 6, 9]
     assert [seed for seed, success, film in kept if film and not success] == [1, 2, 4, 5]
@@ -140,11 +145,77 @@ def test_films_are_kept_for_the_first_videos_only() -> None:
 
 def test_shuffling_needs_the_targets_name_in_the_sentence() -> None:
     scene = sample_scene(TEST_SEED)
-    told = {
-        _told(scene.instruction, scene.blocks[scene.target].name, [b.name for b in scene.blocks], k, "shuffled")
-        for k in range(50)
-    }
-    name = scene.blocks[scene.target].name
-    assert told == {scene.instruction.replace(name, b.name) for b in scene.blocks if b.name != name}
+    names = [block.name for block in scene.blocks]
+    target = names[scene.target]
+    told = {_told(scene.instruction, target, names, k, "shuffled") for k in range(50)}
+    assert told == {(scene.instruction.replace(target, name), name) for name in names if name != target}
     with pytest.raises(DataError, match="does not say"):
-        _told("pick up the tasty one", name, [b.name for b in scene.blocks], 0, "shuffled")
+        _told("pick up the tasty one", target, names, 0, "shuffled")
+
+
+class Watcher(Oracle):
+    """Notes what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def act(self, observation: dict[str, object]) -> np.ndarray:
+        self.seen.append((observation["pixels"]["front"].copy(), observation["agent_pos"].copy()))
+        super().act(observation)
+        return np.array([0.02, 0, 0, 0, 0, 0, 0], np.float32)
+
+
+def test_a_policy_is_shown_what_is_there_now(env: TabletopEnv) -> None:
+    policy = Watcher()
+    rollout(policy, env, TEST_SEED)
+    env.reset(seed=TEST_SEED)
+    for picture, state in policy.seen[:6]:
+        now = env._observe()
+        np.testing.assert_array_equal(picture, now["pixels"]["front"])
+        np.testing.assert_array_equal(state, now["agent_pos"])
+        env.step(np.array([0.02, 0, 0, 0, 0, 0, 0], np.float32))
+    assert not np.array_equal(policy.seen[0][0], policy.seen[5][0])
+
+
+def test_chance_and_controls_are_recorded_and_do_not_depend_on_the_workers(tmp_path: Path) -> None:
+    """With the shipped policy, since workers load it themselves."""
+    import ornstein
+
+    policy = ornstein.load("rt1-tabletop", expect="rt1")
+    records = []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        evaluate_policy(policy, episodes=4, out=out, workers=workers, instruction_control="shuffled", split="validation")
+        records.append(json.loads((out / "results.json").read_text()))
+    one, two = records
+    assert one["per_episode"] == two["per_episode"]
+    for episode in one["per_episode"]:
+        assert episode["named"] != episode["target"]
+        assert episode["instruction"] != sample_scene(episode["seed"]).instruction
+    assert (one["instruction_control"], one["split"], one["first_seed"]) == ("shuffled", "validation", VALIDATION_SEED)
+    assert one["chance"] == np.mean([1 / len(sample_scene(VALIDATION_SEED + k).blocks) for k in range(4)])
+    assert one["lifted_the_named_block"] == sum(e["named"] in e["lifted"] for e in one["per_episode"])
+
+
+def test_foreign_files_are_never_deleted(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "holiday.mp4").write_text("dear to me")
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match="holiday"):
+            evaluate_policy(Oracle(), episodes=1, out=tmp_path, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["videos"]
+
+
+def test_what_a_killed_evaluation_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / ".videos.tmp-1").mkdir()
+    (tmp_path / ".videos.tmp-1" / "half.mp4").write_text("")
+    (tmp_path / ".results.tmp-1").write_text("{")
+    evaluate_policy(Oracle(), episodes=1, out=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "videos"]
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, largest_file: Limit) -> None:
+    with pytest.raises(OrnsteinError, match="cannot write the results"), largest_file(500):
+        evaluate_policy(Oracle(), episodes=1, out=tmp_path / "r")
+    assert not list((tmp_path / "r").iterdir())

@@ -69,7 +69,7 @@ def test_previews_use_validation_scenes(trained: Path, tmp_path: Path, monkeypat
 
     def watched(policy: object, env: object, seed: int) -> object:
         played.append(seed)
-        return rollouts.EpisodeResult(seed, "", "", 3, True, 1, (), 0, sample_scene(seed), [np.zeros(44, np.float32)])
+        return rollouts.EpisodeResult(seed, "", "", "", 3, True, 1, (), 0, sample_scene(seed), [np.zeros(44, np.float32)])
 
     monkeypatch.setattr(rollouts, "rollout", watched)
     policy = ornstein.load(trained, expect="rt1")

@@ -19,6 +19,7 @@ def evaluate(
     suite: Annotated[str, tyro.conf.arg(metavar="pick")] = "pick",
     episodes: int = 100,
     seed: int = 0,
+    split: Literal["test", "validation", "demo"] = "test",
     out: Path = Path("results"),
     workers: int = 1,
     control: Literal["none", "blank", "shuffled"] = "none",
@@ -31,10 +32,12 @@ def evaluate(
         checkpoint: A shipped policy's name (rt1-tabletop) or a folder written by `ornstein train`.
         suite: Which task.
         episodes: How many scenes, fixed before looking.
-        seed: The first of the test scenes; they never overlap the training data's.
+        seed: The first of the split's scenes; no split overlaps another or the training data.
+        split: "validation" is for tuning; "test" for figures to report, once a checkpoint; "demo" is what `ornstein demo` shows.
         out: Where results.json and the videos of the first successes and failures go.
         workers: Processes that simulate side by side; the result does not depend on it.
-        control: "blank" hides the instruction, "shuffled" names another block: success should fall to chance.
+        control: "blank" hides the instruction: success should fall to chance. "shuffled" names another block, which a policy that
+            listens will lift: success should fall to nothing.
         overwrite: Replace the results that are already in --out.
         json_output: Print results.json instead of words.
     """
@@ -49,6 +52,7 @@ def evaluate(
         suite,
         episodes=episodes,
         seed=seed,
+        split=split,
         out=out,
         workers=workers,
         instruction_control=control,

@@ -6,10 +6,13 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import shutil
+import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,23 +32,31 @@ if TYPE_CHECKING:
     from ornstein.simulation import Scene, TabletopEnv
 
 Control = Literal["none", "blank", "shuffled"]
-# Scene seeds: demonstrations use numbers below the first of these, tuning the second range, reported figures the first.
+Split = Literal["test", "validation", "demo"]
+# Scene seeds: demonstrations use numbers below the first of these; reported figures, tuning and demos a range each.
 TEST_SEED = 1_000_000
 VALIDATION_SEED = 2_000_000
+DEMO_SEED = 3_000_000
+FIRST_SEEDS: dict[Split, int] = {"test": TEST_SEED, "validation": VALIDATION_SEED, "demo": DEMO_SEED}
 _MOST_EPISODES = 1_000_000
 _VIDEOS_OF_EACH = 4
 _SUITES = ("pick",)
+_VIDEO_NAME = re.compile(r"(success|failure)-\d+\.mp4")
 
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """One episode. instruction: what the policy was told; target: the block that counts; lifted: what was up at the end.
+    """One episode.
+
+    instruction: what the policy was told, and `named` the block in it ("" where blank). target: the block that counts. lifted:
+    what was up at the end.
 
     film: the pose of everything `FILM_HZ` times a second, for `Replay`; empty where an evaluation has no use for it any more.
     """
 
     seed: int
     instruction: str
+    named: str
     target: str
     num_blocks: int
     success: bool
@@ -98,25 +109,29 @@ def rollout(policy: Policy, env: TabletopEnv, seed: int, *, control: Control = "
     """
     film: list[NDArray[np.float32]] = []
     env.world.film = film
-    observation, info = env.reset(seed=seed)
-    scene = env.scene
-    if scene is None:
-        raise DataError("the environment lost its scene")
-    instruction = _told(info["instruction"], info["target"], [block.name for block in scene.blocks], seed, control)
-    policy.reset()
-    steps = 0
-    success = truncated = False
-    while not (success or truncated):
-        action = policy.act({"pixels": observation["pixels"], "agent_pos": observation["agent_pos"], "instruction": instruction})
-        observation, _, success, truncated, info = env.step(action)
-        steps += 1
-    env.world.film = None
+    try:
+        observation, info = env.reset(seed=seed)
+        scene = env.scene
+        if scene is None:
+            raise DataError("the environment lost its scene")
+        instruction, named = _told(info["instruction"], info["target"], [block.name for block in scene.blocks], seed, control)
+        policy.reset()
+        steps, over = 0, False
+        while not over:
+            action = policy.act(
+                {"pixels": observation["pixels"], "agent_pos": observation["agent_pos"], "instruction": instruction}
+            )
+            observation, _, terminated, truncated, info = env.step(action)
+            steps, over = steps + 1, terminated or truncated
+    finally:
+        env.world.film = None
     return EpisodeResult(
         seed=seed,
         instruction=instruction,
+        named=named,
         target=info["target"],
         num_blocks=len(scene.blocks),
-        success=success,
+        success=info["is_success"],
         steps=steps,
         lifted=tuple(info["lifted"]),
         clipped=info["clipped"],
@@ -131,39 +146,49 @@ def evaluate_policy(
     *,
     episodes: int,
     seed: int = 0,
+    split: Split = "test",
     out: Path,
     workers: int = 1,
     instruction_control: Control = "none",
     overwrite: bool = False,
 ) -> EvaluationResult:
-    """Run test scenes `TEST_SEED + seed`, …, one an episode, and write results.json and videos into `out`.
+    """Run scenes `FIRST_SEEDS[split] + seed`, …, one an episode, and write results.json and videos into `out`.
 
-    The scenes, and so the result, do not depend on the number of workers.
+    The scenes, and so the result, do not depend on the number of workers. Tune on "validation"; "test" is for what is reported,
+    once a checkpoint.
 
     Raises:
         DataError: a number out of range, or `out` holds results and `overwrite` is off. UnknownNameError: no such suite.
         ContractError: the policy was made for another body. OrnsteinError: `out` cannot be written.
     """
-    from ornstein.simulation import TabletopEnv
+    from ornstein.simulation import TabletopEnv, contract
 
     if suite not in _SUITES:
         raise unknown_name("suite", suite, _SUITES)
+    if split not in FIRST_SEEDS:
+        raise unknown_name("split", split, FIRST_SEEDS)
     if episodes < 1 or workers < 1 or seed < 0 or seed + episodes > _MOST_EPISODES:
-        raise DataError(f"episodes and workers must be at least 1 and seed ≥ 0, got {episodes}, {workers} and {seed}")
+        raise DataError(
+            f"episodes and workers must be at least 1, seed at least 0 and seed + episodes at most {_MOST_EPISODES:,},"
+            f" got {episodes} episodes, {workers} workers and seed {seed}"
+        )
+    if workers > 1 and policy.checkpoint_path is None:
+        raise DataError("several workers load the policy themselves: give one that comes from a checkpoint, or workers=1")
+    image_size = policy.contract.cameras[0].height
+    policy.contract.require_match(contract(image_size), "the policy", "the tabletop")
     out = Path(out)
-    _prepare(out, overwrite)
-    env = TabletopEnv(image_size=policy.contract.cameras[0].height)
-    policy.contract.require_match(env.contract, "the policy", "the tabletop")
-    started = time.perf_counter()
-    seeds = range(TEST_SEED + seed, TEST_SEED + seed + episodes)
+    env = TabletopEnv(image_size=image_size)
     try:
+        _prepare(out, overwrite)
+        started = time.perf_counter()
+        seeds = range(FIRST_SEEDS[split] + seed, FIRST_SEEDS[split] + seed + episodes)
         running = _run(policy, env, seeds, instruction_control, workers)
         results = list(track(_without_spare_films(running), episodes, "robot episodes"))
     finally:
         env.close()
     seconds = time.perf_counter() - started
     successes = sum(result.success for result in results)
-    record = _record(policy, suite, seed, instruction_control, results, seconds)
+    record = _record(policy, suite, split, instruction_control, results, seconds)
     try:
         videos = _write(out, results, record)
     except OSError as error:
@@ -184,11 +209,14 @@ def _run(policy: Any, env: TabletopEnv, seeds: range, control: Control, workers:
         for seed in seeds:
             yield rollout(policy, env, seed, control=control)
         return
-    if policy.checkpoint_path is None:
-        raise DataError("several workers load the policy themselves: give one that comes from a checkpoint, or workers=1")
     context = multiprocessing.get_context("spawn")  # neither GL nor torch's threads survive a fork
-    with ProcessPoolExecutor(workers, context, _start_worker, (str(policy.checkpoint_path), workers)) as pool:
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (str(policy.checkpoint_path), workers))
+    try:
         yield from pool.map(_worker_rollout, seeds, [control] * len(seeds))
+    except BrokenProcessPool as error:
+        raise OrnsteinError("a process that ran episodes died (out of memory?): run the same again with fewer workers") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 _worker: tuple[Any, Any] | None = None
@@ -196,6 +224,7 @@ _worker: tuple[Any, Any] | None = None
 
 def _start_worker(checkpoint: str, workers: int) -> None:
     global _worker  # noqa: PLW0603  one policy and one world a process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     import torch
 
     from ornstein.hub import load
@@ -212,25 +241,32 @@ def _worker_rollout(seed: int, control: Control) -> EpisodeResult:
     return rollout(*_worker, seed, control=control)
 
 
-def _told(instruction: str, target: str, names: list[str], seed: int, control: Control) -> str:
+def _told(instruction: str, target: str, names: list[str], seed: int, control: Control) -> tuple[str, str]:
+    """The sentence that the policy hears, and the block that it names."""
     import numpy as np
 
     if control == "none":
-        return instruction
+        return instruction, target
     if control == "blank":
-        return ""
+        return "", ""
     if target not in instruction:
         raise DataError(f"the control 'shuffled' swaps the target's name, but {instruction!r} does not say {target!r}")
     others = [name for name in names if name != target]
-    return instruction.replace(target, others[int(np.random.default_rng([seed, 17]).integers(len(others)))])
+    named = others[int(np.random.default_rng([seed, 17]).integers(len(others)))]
+    return instruction.replace(target, named), named
 
 
 def _prepare(out: Path, overwrite: bool) -> None:
-    """Before minutes of simulation: can the results be kept?"""
+    """Before minutes of simulation: can the results be kept, and would anything else be lost?"""
     if (out / "results.json").exists() and not overwrite:
         raise DataError(f"{out} already holds results: choose another folder, or --overwrite")
+    strangers = [path.name for path in (out / "videos").glob("*") if not _VIDEO_NAME.fullmatch(path.name)]
+    if strangers:
+        raise DataError(f"{out / 'videos'} holds files that are not of an evaluation ({strangers[0]}): choose another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for stale in (*out.glob(".videos.tmp-*"), *out.glob(".results.tmp-*")):  # of an evaluation that was killed
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         probe = out / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
@@ -240,25 +276,32 @@ def _prepare(out: Path, overwrite: bool) -> None:
         ) from error
 
 
-def _record(policy: Any, suite: str, seed: int, control: Control, results: list[EpisodeResult], seconds: float) -> dict[str, Any]:
+def _record(
+    policy: Any, suite: str, split: Split, control: Control, results: list[EpisodeResult], seconds: float
+) -> dict[str, Any]:
     import torch
 
     successes, n = sum(result.success for result in results), len(results)
+    followed = sum(result.named in result.lifted for result in results)
     origin = getattr(policy, "provenance", {})
     return {
         "suite": suite,
+        "split": split,
         "instruction_control": control,
         "success_rate": successes / n,
         "successes": successes,
         "episodes": n,
         "wilson95": list(wilson_interval(successes, n)),
+        # Lifting any one block, whatever was said, would succeed so often.
         "chance": sum(1 / result.num_blocks for result in results) / n,
-        "first_seed": TEST_SEED + seed,
+        "lifted_the_named_block": followed,
+        "lifted_another_block": sum(bool(set(result.lifted) - {result.target}) for result in results),
+        "first_seed": results[0].seed,
         "checkpoint": getattr(policy, "fingerprint", "unknown"),
         "checkpoint_commit": origin.get("commit", "unknown"),
         "training_data": origin.get("hyper_parameters", {}).get("data_fingerprint", "unknown"),
         "contract": policy.contract.fingerprint,
-        "command": "ornstein " + " ".join(sys.argv[1:]),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seconds": round(seconds, 2),
         "hardware": {
             "machine": platform.machine(),
@@ -275,22 +318,23 @@ def _write(out: Path, results: list[EpisodeResult], record: dict[str, Any]) -> t
 
     folder = out / "videos"
     temporary = out / f".videos.tmp-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    partial = out / f".results.tmp-{os.getpid()}"
     videos = []
     chosen = [r for r in results if r.success][:_VIDEOS_OF_EACH] + [r for r in results if not r.success][:_VIDEOS_OF_EACH]
     replay = Replay()
     try:
+        temporary.mkdir()
         for result in chosen:
             name = f"{'success' if result.success else 'failure'}-{result.seed}.mp4"
             pictures = replay.pictures(result.scene, result.film)
             write_video(temporary / name, pictures, result.instruction or "(no instruction)", FILM_HZ)
             videos.append(EpisodeVideo(folder / name, result.instruction, result.success))
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")
+        partial.replace(out / "results.json")
     finally:
         replay.close()
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
-    partial = out / f".results.tmp-{os.getpid()}"
-    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")
-    partial.replace(out / "results.json")
+        shutil.rmtree(temporary, ignore_errors=True)
+        partial.unlink(missing_ok=True)
     return tuple(videos)

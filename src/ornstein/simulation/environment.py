@@ -72,8 +72,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
     Action: float32 (7,): Δx Δy Δz [m] and Δroll Δpitch Δyaw [rad] of the tool's target pose in the base frame, each within
     ±0.04 m and ±0.25 rad, and the gripper's command, 0 open … 1 closed. What is out of bounds is clipped and counted in
     `info["clipped"]`. The target stays in a box over the table, tilted at most 0.35 rad and turned at most 1.35 rad from home;
-    a rotation that would lead beyond is left out. One step is 0.2 s. An episode ends when the named block, and no other, has been held at least 8 cm
-    above its place by both fingers for two steps, or after `max_steps`.
+    a rotation that would lead beyond is left out. One step is 0.2 s. An episode ends when a block has been held at least 8 cm
+    above its place by both fingers for two steps: with success if it is the named one and no other is up, as a failure if it is
+    another (else trying one after the other would succeed without reading); or after `max_steps`.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}  # noqa: RUF012  (gymnasium's attribute)
@@ -138,7 +139,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
         self.world.build(scene)
         self.target_position, self.target_rotation = self.world.tool_position, self.world.tool_rotation
         self._home_rotation = self.target_rotation.copy()
-        self._steps = self._held = self._clipped = 0
+        self._steps = self._held = self._held_wrongly = self._clipped = 0
         return self._observe(), self._info(success=False)
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -162,9 +163,12 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
         self.target_position[2] = max(self.target_position[2], self._floor())
         self.world.move(self.target_position, self.target_rotation, float(bounded[6]))
         self._steps += 1
-        self._held = self._held + 1 if self._is_held() else 0
+        self._held = self._held + 1 if self._is_solved() else 0
+        others = [k for k in range(len(self.scene.blocks)) if k != self.scene.target]
+        self._held_wrongly = self._held_wrongly + 1 if any(map(self._is_held, others)) else 0
         success = self._held >= _HELD_STEPS
-        return self._observe(), float(success), success, not success and self._steps >= self.max_steps, self._info(success)
+        over = success or self._held_wrongly >= _HELD_STEPS
+        return self._observe(), float(success), over, not over and self._steps >= self.max_steps, self._info(success)
 
     def render(self) -> NDArray[np.uint8]:
         """The front camera's picture."""
@@ -185,16 +189,14 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
         cosine = min(float(self.target_rotation[:, 2] @ self._home_rotation[:, 2]), 1.0)
         return float(0.003 + _FINGER_REACH * np.sqrt(1 - cosine**2))
 
-    def _is_held(self) -> bool:
-        scene, world = self.scene, self.world
-        if scene is None:
+    def _is_held(self, slot: int) -> bool:
+        return self.world.height(slot) >= LIFT_HEIGHT and self.world.touching_fingers(slot) == {"left", "right"}
+
+    def _is_solved(self) -> bool:
+        if self.scene is None or not self._is_held(self.scene.target):
             return False
-        others = (world.height(k) for k in range(len(scene.blocks)) if k != scene.target)
-        return (
-            world.height(scene.target) >= LIFT_HEIGHT
-            and world.touching_fingers(scene.target) == {"left", "right"}
-            and max(others, default=0.0) < _LIFTED_BY_MISTAKE
-        )
+        others = (self.world.height(k) for k in range(len(self.scene.blocks)) if k != self.scene.target)
+        return max(others, default=0.0) < _LIFTED_BY_MISTAKE
 
     def _observe(self) -> dict[str, Any]:
         scene = self.scene

@@ -61,7 +61,7 @@ def generate_episode(env: TabletopEnv, expert: PickExpert, seed: int, *, noise: 
     rng = np.random.default_rng([seed, 11])
     observation, _ = env.reset(seed=seed)
     seen, states, actions, pixels = [], [], [], []
-    disturbed, done, success = 0, False, False
+    disturbed, done, reward = 0, False, 0.0
     while not done:
         action = expert.act(env)
         seen.append(observation["pixels"])
@@ -75,8 +75,8 @@ def generate_episode(env: TabletopEnv, expert: PickExpert, seed: int, *, noise: 
             disturbed -= 1
             executed[:3] += rng.normal(0, _TRANSLATION_NOISE, 3).astype(np.float32)
             executed[5] += np.float32(rng.normal(0, _ROTATION_NOISE))
-        observation, _, success, truncated, _ = env.step(executed)
-        done = success or truncated
+        observation, reward, terminated, truncated, _ = env.step(executed)
+        done = terminated or truncated
     if env.scene is None:
         raise DataError("the environment lost its scene")
     return Episode(
@@ -86,5 +86,5 @@ def generate_episode(env: TabletopEnv, expert: PickExpert, seed: int, *, noise: 
         states=np.stack(states),
         actions=np.stack(actions),
         target_pixels=np.stack(pixels),
-        success=success,
+        success=reward > 0,
     )
