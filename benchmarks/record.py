@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def share(successes: int, n: int) -> dict[str, Any]:
-    """k of n with its 95 % Wilson interval."""
+    """k of n with its 95 % Wilson interval; nothing of nothing is null."""
+    if n == 0:
+        return {"successes": 0, "n": 0, "rate": None, "wilson95": None}
     low, high = wilson_interval(successes, n)
     return {"successes": successes, "n": n, "rate": successes / n, "wilson95": [low, high]}
 
@@ -25,11 +26,13 @@ def write(out: Path, measured: dict[str, Any]) -> None:
     """Write and print the measured figures with their origin."""
     import torch
 
+    from ornstein.training.export import machine, source_commit
+
     origin = {
         "command": " ".join(["python", *sys.argv]),
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
+        "commit": source_commit(),
         "hardware": {
-            "machine": platform.machine(),
+            "machine": machine(),
             "cores": os.cpu_count(),
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv, installs ornstein with what it needs, and sees to a headless GL. A second run notices that all is there.
 #
-#   PYTHON                 the interpreter to use (3.11 or newer); otherwise the newest that is found
+#   PYTHON                 the interpreter to use (3.11, 3.12 or 3.13); otherwise the newest of them that is found
 #   ORNSTEIN_TORCH_INDEX   an extra package index to take torch from, e.g. PyTorch's CPU or CUDA index. Without it, torch comes
 #                          from pip's own configuration: on Linux the default build brings CUDA libraries (several GB).
 set -euo pipefail
@@ -43,26 +43,34 @@ apt_install() {
     as_root apt-get update -qq >/dev/null 2>&1 || true
     if ! as_root apt-get install -y -qq --no-install-recommends "$@" >.setup-apt.log 2>&1; then
         tail -5 .setup-apt.log >&2
+        rm -f .setup-apt.log
         stop "apt could not install $*" "type:  sudo apt-get update && sudo apt-get install -y $*" "then run the same make command again"
     fi
     rm -f .setup-apt.log
 }
 
+fits() { command -v "$1" >/dev/null && "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; }
+
 find_python() {
     local candidate
-    for candidate in ${PYTHON:-} python3.13 python3.12 python3.11 python3 python; do
-        if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    if [ -n "${PYTHON:-}" ]; then
+        fits "$PYTHON" || stop "PYTHON=$PYTHON is not a Python 3.11, 3.12 or 3.13" "give the path of one, or unset PYTHON"
+        command -v "$PYTHON"
+        return
+    fi
+    for candidate in python3.13 python3.12 python3.11 python3 python; do
+        if fits "$candidate"; then
             command -v "$candidate"
             return
         fi
     done
-    return 1
+    stop "no Python 3.11, 3.12 or 3.13 was found" \
+        "type:  sudo apt-get install -y python3 python3-venv   (Debian 12, Ubuntu 24.04)" "or set PYTHON=/path/to/python"
 }
 
 make_venv() {
     local python
-    python=$(find_python) || stop "no Python 3.11 or newer was found" \
-        "type:  sudo apt-get install -y python3 python3-venv   (Debian 12, Ubuntu 24.04 or newer)" "or set PYTHON=/path/to/python"
+    python=$(find_python)
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         apt_install "Python's venv module is missing" "python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
     fi
@@ -86,10 +94,14 @@ install_packages() {
 # What an installation depends on; when it changes, packages are installed again.
 fingerprint() { cat pyproject.toml constraints.txt scripts/setup.sh | sha256sum | cut -c1-16; }
 
+# An environment does not survive being moved or copied, nor its interpreter's removal: its scripts name the old place.
+venv_works() { .venv/bin/python -c 'import pip, sys; sys.exit(sys.prefix != sys.argv[1])' "$PWD/.venv" 2>/dev/null && head -3 .venv/bin/pip | grep -qF "$PWD/.venv"; }
+
 stamp=.venv/.ornstein-installed
+if ! venv_works; then
+    make_venv
+fi
 if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(fingerprint)" ]; then
-    # Without the stamp the environment may be half made: start it again unless its Python works.
-    .venv/bin/python -c 'import pip' 2>/dev/null || make_venv
     install_packages
     fingerprint >"$stamp"
     step "packages installed"

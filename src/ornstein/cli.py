@@ -20,10 +20,11 @@ COMMANDS: dict[str, str] = {
 }
 
 _INTERRUPTED = 130
+_BROKEN_PIPE = 141  # 128 + SIGPIPE, as of a program that the signal ended
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 1 a check failed, 2 a user's mistake (one line, no traceback), 130 interrupted."""
+    """Run one command and exit: 0 done, 1 a check failed, 2 a user's mistake (one line, no traceback), 130 interrupted, 141 cut off."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         sys.exit(_run(arguments) or 0)
@@ -35,7 +36,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:  # the reader of our output (head, less) left
         sys.stderr.close()
-        sys.exit(0)
+        sys.exit(_BROKEN_PIPE)
+    except OSError as error:  # an unreadable folder, a name too long, …: the system's own words say what is wrong
+        place = f": {error.filename}" if error.filename else ""
+        print(f"error: {(error.strerror or str(error)).lower()}{place}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _run(arguments: list[str]) -> int | None:
@@ -85,9 +90,9 @@ def _call(command: Callable[..., Any], arguments: list[str], name: str) -> int |
     # `train` and `data` have sub-commands of their own and take the raw words.
     if name in ("train", "data"):
         return command(arguments)
-    import tyro
+    from ornstein.commands.parsing import call
 
-    return tyro.cli(command, args=arguments, prog=f"ornstein {name}")
+    return call(command, arguments, name)
 
 
 def _overview() -> str:

@@ -113,8 +113,9 @@ def check_torch() -> Check:
 
 def check_rendering() -> Check:
     """One frame off screen, in a process of its own: a broken driver may crash it."""
-    remedy = f"sudo apt-get update && sudo apt-get install -y {_GL_PACKAGES}"
     chosen = os.environ.get("MUJOCO_GL")
+    install = f"sudo apt-get update && sudo apt-get install -y {_GL_PACKAGES}"
+    remedy = f"unset MUJOCO_GL   (it is set to {chosen!r}); if that is not enough: {install}" if chosen else install
     problems = []
     for backend in [chosen] if chosen else ["egl", "osmesa"]:
         environment = {**os.environ, "MUJOCO_GL": backend}
@@ -161,10 +162,10 @@ def check_language() -> Check:
 
 
 def check_checkpoints() -> Check:
-    """Every shipped model is whole, by its sha256."""
-    from ornstein.hub import BUNDLED, bundled_names
+    """Every shipped model is there and whole, by its sha256."""
+    from ornstein.hub import BUNDLED, SHIPPED, bundled_names
 
-    damaged = []
+    damaged = [f"{name} is missing" for name in SHIPPED if name not in bundled_names()]
     for name in bundled_names():
         try:
             read_checkpoint(BUNDLED / name)
@@ -172,8 +173,6 @@ def check_checkpoints() -> Check:
             damaged.append(str(error))
     if damaged:
         return Check("checkpoints", "fail", "; ".join(damaged), "git checkout -- src/ornstein/checkpoints")
-    if not bundled_names():
-        return Check("checkpoints", "warn", "none is installed", "train one: ornstein train --help")
     return Check("checkpoints", "ok", ", ".join(bundled_names()))
 
 

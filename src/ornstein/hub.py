@@ -12,11 +12,17 @@ from ornstein.core.errors import CheckpointError, unknown_name
 if TYPE_CHECKING:
     from typing import Literal
 
+    import torch
+
     from ornstein.images import EmojiJudge, TextToImagePipeline
     from ornstein.networks.autoencoder import Autoencoder
     from ornstein.policies import RT1Policy
 
+    Device = str | torch.device
+
 BUNDLED = Path(__file__).parent / "checkpoints"
+#: What the package comes with.
+SHIPPED = ("autoencoder", "emoji-classifier", "rt1-tabletop", "text-to-image")
 KINDS = ("autoencoder", "text-to-image", "emoji-classifier", "rt1")
 
 
@@ -26,21 +32,22 @@ def bundled_names() -> list[str]:
 
 
 @overload
-def load(name_or_folder: str | Path, *, expect: Literal["text-to-image"]) -> TextToImagePipeline: ...
+def load(name_or_folder: str | Path, *, expect: Literal["text-to-image"], device: Device = "cpu") -> TextToImagePipeline: ...
 @overload
-def load(name_or_folder: str | Path, *, expect: Literal["autoencoder"]) -> Autoencoder: ...
+def load(name_or_folder: str | Path, *, expect: Literal["autoencoder"], device: Device = "cpu") -> Autoencoder: ...
 @overload
-def load(name_or_folder: str | Path, *, expect: Literal["emoji-classifier"]) -> EmojiJudge: ...
+def load(name_or_folder: str | Path, *, expect: Literal["emoji-classifier"], device: Device = "cpu") -> EmojiJudge: ...
 @overload
-def load(name_or_folder: str | Path, *, expect: Literal["rt1"]) -> RT1Policy: ...
+def load(name_or_folder: str | Path, *, expect: Literal["rt1"], device: Device = "cpu") -> RT1Policy: ...
 @overload
-def load(name_or_folder: str | Path, *, expect: str | None = None) -> Any: ...
-def load(name_or_folder: str | Path, *, expect: str | None = None) -> Any:
-    """A ready model, on the CPU: a `TextToImagePipeline`, `Autoencoder`, `EmojiJudge` or `RT1Policy`, as its kind says.
+def load(name_or_folder: str | Path, *, expect: str | None = None, device: Device = "cpu") -> Any: ...
+def load(name_or_folder: str | Path, *, expect: str | None = None, device: Device = "cpu") -> Any:
+    """A ready model: a `TextToImagePipeline`, `Autoencoder`, `EmojiJudge` or `RT1Policy`, as its kind says.
 
     Args:
         name_or_folder: a bundled name ("text-to-image"), or a folder: a checkpoint, or a run with one in `model/`.
         expect: refuse other kinds: "text-to-image", "autoencoder", "emoji-classifier" or "rt1".
+        device: where it computes: "cpu", "cuda", ….
 
     Raises:
         UnknownNameError: neither; the nearest names are offered.
@@ -51,17 +58,19 @@ def load(name_or_folder: str | Path, *, expect: str | None = None) -> Any:
         case "text-to-image":
             from ornstein.images import TextToImagePipeline
 
-            return TextToImagePipeline.from_checkpoint(checkpoint, [BUNDLED / "autoencoder"])
+            return TextToImagePipeline.from_checkpoint(checkpoint, [BUNDLED / "autoencoder"], device)
         case "autoencoder":
-            return _autoencoder(checkpoint)
+            from ornstein.images import load_autoencoder
+
+            return load_autoencoder(checkpoint).to(device)
         case "emoji-classifier":
             from ornstein.images import EmojiJudge
 
-            return EmojiJudge.from_checkpoint(checkpoint)
+            return EmojiJudge.from_checkpoint(checkpoint, device)
         case "rt1":
             from ornstein.policies import RT1Policy
 
-            return RT1Policy.from_checkpoint(checkpoint)
+            return RT1Policy.from_checkpoint(checkpoint, device)
         case kind:
             raise CheckpointError(
                 f"{checkpoint.path} holds a model of kind {kind!r}, which this ornstein does not know "
@@ -84,8 +93,11 @@ def find_checkpoint(name_or_folder: str | Path, *, expect_kind: str | None = Non
 
 
 def _folder(name_or_folder: str | Path) -> Path:
-    path = Path(name_or_folder).expanduser()
     names = bundled_names()
+    try:
+        path = Path(name_or_folder).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise CheckpointError(f"there is no checkpoint in {str(name_or_folder)!r}: {str(error).lower()}") from error
     if isinstance(name_or_folder, str) and name_or_folder in names:
         return BUNDLED / name_or_folder
     if (path / "config.json").exists():
@@ -102,17 +114,6 @@ def _folder(name_or_folder: str | Path) -> Path:
             f"or a bundled name ({', '.join(names) or 'none is installed'})"
         )
     raise unknown_name("checkpoint", str(name_or_folder), names)
-
-
-def _autoencoder(checkpoint: Checkpoint) -> Autoencoder:
-    from ornstein.images import load_strictly
-    from ornstein.networks.autoencoder import Autoencoder, AutoencoderConfig
-
-    try:
-        network = Autoencoder(AutoencoderConfig(**checkpoint.config))
-    except TypeError as error:
-        raise CheckpointError(f"the configuration of {checkpoint.path} does not fit an autoencoder: {error}") from error
-    return load_strictly(network, checkpoint).eval()
 
 
 def _kind(folder: Path) -> str | None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from ornstein.commands.parsing import call
 from ornstein.core.errors import unknown_name
 
 ACTIONS = {
@@ -24,11 +25,11 @@ def data(arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     match name:
         case "generate":
-            return tyro.cli(_generate, args=rest, prog="ornstein data generate")
+            return call(_generate, rest, "data generate")
         case "inspect":
-            return tyro.cli(_inspect, args=rest, prog="ornstein data inspect")
+            return call(_inspect, rest, "data inspect")
         case "validate":
-            return tyro.cli(_validate, args=rest, prog="ornstein data validate")
+            return call(_validate, rest, "data validate")
         case _:
             raise unknown_name("data command", name, ACTIONS)
 
@@ -46,7 +47,7 @@ def _generate(
         out: The new data set's folder; an existing one is refused.
         episodes: How many successful episodes; failed ones are left out and counted.
         seed: Of the first scene.
-        noise: Share of steps at which the executed action is disturbed, so that the data show recoveries; labels stay clean.
+        noise: Chance that a disturbance of two steps begins at a step, so that the data show recoveries; labels stay clean.
         workers: Processes that simulate side by side; the data do not depend on it.
     """
     from ornstein.data.generate import generate_dataset
@@ -57,7 +58,7 @@ def _generate(
 
 
 def _inspect(
-    folder: Annotated[Path, tyro.conf.Positional],
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
     /,
     json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
@@ -80,7 +81,7 @@ def _inspect(
     return 0
 
 
-def _validate(folder: Annotated[Path, tyro.conf.Positional], /) -> int:
+def _validate(folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")], /) -> int:
     """Check every file, count and number of a data set; exit code 0 only if all of it holds.
 
     Args:

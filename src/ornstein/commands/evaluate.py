@@ -14,7 +14,7 @@ SUITES = {"pick": "pick up the named block among three to five"}
 
 
 def evaluate(
-    checkpoint: Annotated[str, tyro.conf.Positional],
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")],
     /,
     suite: Annotated[str, tyro.conf.arg(metavar="pick")] = "pick",
     episodes: int = 100,

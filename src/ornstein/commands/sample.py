@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -19,12 +20,12 @@ _MOST = 64
 
 
 def sample(
-    prompt: Annotated[str, tyro.conf.Positional],
+    prompt: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROMPT")],
     /,
     out: Path = Path("picture.png"),
     num: int = 1,
     steps: int = 50,
-    sampler: Literal["ddim", "ddpm", "dpm++", "euler", "heun"] = "ddim",
+    sampler: Annotated[str, tyro.conf.arg(metavar="ddim|ddpm|dpm++|euler|heun")] = "ddim",
     eta: float = 0.0,
     guidance: float = 4.0,
     seed: int = 0,
@@ -68,7 +69,7 @@ def sample(
         guidance_scale=guidance,
         seed=seed,
         num_images_per_prompt=num,
-        sampler=sampler,
+        sampler=sampler,  # type: ignore[arg-type]  # the pipeline knows the names and offers the nearest
         eta=eta,
         track=lambda items, total: track(items, total, "drawing", console=console),
     )
@@ -122,12 +123,17 @@ def _write(pictures: list[Image], out: Path) -> list[Path]:
         for k, picture in enumerate(pictures):
             sheet.paste(picture, (k % columns * width, k // columns * height))
         paths += [out.with_stem(f"{out.stem}-{k}") for k in range(len(pictures))]
+    temporaries = [path.with_name(f".{path.stem}.partial{path.suffix}") for path in paths]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        for path, picture in zip(paths, [sheet, *pictures], strict=False):
-            temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+        for temporary, picture in zip(temporaries, [sheet, *pictures], strict=False):
             picture.save(temporary)
+        for temporary, path in zip(temporaries, paths, strict=True):
             temporary.replace(path)
     except OSError as error:
-        raise OrnsteinError(f"cannot write {out}: {error.strerror or error}") from error
+        raise OrnsteinError(f"cannot write {out}: {(error.strerror or str(error)).lower()}") from error
+    finally:
+        for temporary in temporaries:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
     return paths

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import tyro
 
+from ornstein.commands.parsing import read
 from ornstein.core.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def train(arguments: list[str]) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     recipe_type, train_recipe = _recipe(name)
-    run = tyro.cli(Run[recipe_type], args=rest, prog=f"ornstein train {name}")  # type: ignore[valid-type]
+    run = read(Run[recipe_type], rest, f"train {name}")  # type: ignore[valid-type]
     result = train_recipe(run.recipe, run.out or Path("runs") / name, resume=run.resume)
     print(result.model_path)
     return 0

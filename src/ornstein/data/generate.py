@@ -65,7 +65,7 @@ def generate_dataset(
     `if __name__ == "__main__":`.
 
     Args:
-        noise: share of steps at which a disturbance begins; see `generate_episode`. workers: processes.
+        noise: chance that a disturbance begins at a step; see `generate_episode`. workers: processes.
 
     Raises:
         DataError: a number out of range, the folder exists or cannot be written, the disk is full, a process died, the expert

@@ -179,7 +179,7 @@ def evaluate_policy(
     out = Path(out)
     env = TabletopEnv(image_size=image_size)
     try:
-        _prepare(out, overwrite)
+        prepare_output(out, overwrite)
         started = time.perf_counter()
         seeds = range(FIRST_SEEDS[split] + seed, FIRST_SEEDS[split] + seed + episodes)
         running = _run(policy, env, seeds, instruction_control, workers)
@@ -256,8 +256,12 @@ def _told(instruction: str, target: str, names: list[str], seed: int, control: C
     return instruction.replace(target, named), named
 
 
-def _prepare(out: Path, overwrite: bool) -> None:
-    """Before minutes of simulation: can the results be kept, and would anything else be lost?"""
+def prepare_output(out: Path, overwrite: bool = False) -> None:
+    """Before minutes of simulation: can the results be kept, and would anything else be lost?
+
+    Raises:
+        DataError: `out` holds results and `overwrite` is off, or files of another origin. OrnsteinError: it cannot be written.
+    """
     if (out / "results.json").exists() and not overwrite:
         raise DataError(f"{out} already holds results: choose another folder, or --overwrite")
     strangers = [path.name for path in (out / "videos").glob("*") if not _VIDEO_NAME.fullmatch(path.name)]

@@ -2,8 +2,8 @@
 
 from ornstein.images.autoencoding import autoencoder_loss, psnr, to_pixels, to_tensor
 from ornstein.images.judge import EmojiJudge, Verdict
-from ornstein.images.text_to_image import SamplerName, TextToImageConfig, TextToImagePipeline, fast_precision
-from ornstein.images.weights import load_strictly
+from ornstein.images.text_to_image import SamplerName, TextToImageConfig, TextToImagePipeline
+from ornstein.images.weights import load_autoencoder, load_strictly
 
 __all__ = [
     "EmojiJudge",
@@ -12,7 +12,7 @@ __all__ = [
     "TextToImagePipeline",
     "Verdict",
     "autoencoder_loss",
-    "fast_precision",
+    "load_autoencoder",
     "load_strictly",
     "psnr",
     "to_pixels",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ornstein.core.errors import CheckpointError
+from ornstein.core.errors import CheckpointError, DataError
 from ornstein.data.scenes import BACKGROUNDS
 from ornstein.images.autoencoding import to_tensor
 from ornstein.images.weights import load_strictly
@@ -36,12 +36,13 @@ class Verdict:
 class EmojiJudge:
     """Names the drawing in a picture among all names of the vocabulary, and the colour of its background."""
 
-    def __init__(self, network: Classifier, names: Sequence[str]) -> None:
-        self.network = network.eval()
+    def __init__(self, network: Classifier, names: Sequence[str], device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        self.network = network.to(self.device).eval()
         self.names = tuple(names)
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> EmojiJudge:
+    def from_checkpoint(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> EmojiJudge:
         """Load strictly.
 
         Raises:
@@ -51,15 +52,19 @@ class EmojiJudge:
         names = config.pop("names", None)
         if not isinstance(names, list) or len(names) != config.get("num_classes"):
             raise CheckpointError(f"{checkpoint.path} does not list one name for each of its classes")
-        config["channels"] = tuple(config["channels"])
-        return cls(load_strictly(Classifier(ClassifierConfig(**config)), checkpoint), names)
+        try:
+            config["channels"] = tuple(config["channels"])
+            network = Classifier(ClassifierConfig(**config))
+        except (KeyError, TypeError, DataError) as error:
+            raise CheckpointError(f"the configuration of {checkpoint.path} does not fit a classifier: {error}") from error
+        return cls(load_strictly(network, checkpoint), names, device)
 
     @torch.inference_mode()
     def verdicts(self, pictures: NDArray[np.uint8], top: int = 5) -> list[Verdict]:
         """What each picture shows, for RGB uint8 (N, H, W, 3) with sides divisible by 16."""
         result = []
         for start in range(0, len(pictures), _BATCH):
-            probabilities = self.network(to_tensor(pictures[start : start + _BATCH])).softmax(-1)
+            probabilities = self.network(to_tensor(pictures[start : start + _BATCH]).to(self.device)).softmax(-1)
             best = probabilities.topk(top, dim=-1)
             for values, indices in zip(best.values, best.indices, strict=True):
                 result.append(Verdict(tuple(self.names[k] for k in indices.tolist()), float(values[0])))

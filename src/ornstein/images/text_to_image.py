@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -23,10 +22,11 @@ from ornstein.diffusion import (
     Sampler,
 )
 from ornstein.images.autoencoding import to_pixels
-from ornstein.images.weights import load_strictly
+from ornstein.images.weights import load_autoencoder, load_strictly
 from ornstein.language import UniversalSentenceEncoder, check_text
-from ornstein.networks.autoencoder import DOWNSAMPLING, Autoencoder, AutoencoderConfig
+from ornstein.networks.autoencoder import DOWNSAMPLING, Autoencoder
 from ornstein.networks.dit import DiT, DiTConfig, TextCondition
+from ornstein.networks.precision import fast_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -57,7 +57,7 @@ class TextToImageConfig:
     def from_json(cls, data: dict[str, Any]) -> TextToImageConfig:
         try:
             return cls(**{**data, "network": DiTConfig(**data["network"])})
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, DataError) as error:
             raise CheckpointError(f"the configuration of this text-to-image model does not fit: {error}") from error
 
 
@@ -79,7 +79,9 @@ class TextToImagePipeline:
         self.text = UniversalSentenceEncoder()
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, autoencoders: Sequence[Path] = ()) -> TextToImagePipeline:
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, autoencoders: Sequence[Path] = (), device: str | torch.device = "cpu"
+    ) -> TextToImagePipeline:
         """Load strictly, with the very autoencoder that the model was trained with.
 
         Args:
@@ -90,16 +92,8 @@ class TextToImagePipeline:
         """
         config = TextToImageConfig.from_json(checkpoint.config)
         places = [checkpoint.path / "autoencoder", checkpoint.path.parent / "autoencoder", *autoencoders]
-        stages = [read_checkpoint(place, expect_kind="autoencoder") for place in places if (place / "config.json").exists()]
-        fitting = [stage for stage in stages if stage.fingerprint == config.autoencoder_fingerprint]
-        if not fitting:
-            found = ", ".join(f"{stage.fingerprint} in {stage.path}" for stage in stages) or "none"
-            raise CheckpointError(
-                f"{checkpoint.path} was trained on the latents of autoencoder {config.autoencoder_fingerprint}, found: {found};"
-                f" put the right one into {places[0]}"
-            )
-        autoencoder = load_strictly(Autoencoder(AutoencoderConfig(**fitting[0].config)), fitting[0])
-        return cls(load_strictly(DiT(config.network), checkpoint), autoencoder, config)
+        first_stage = _first_stage(config.autoencoder_fingerprint, places, checkpoint.path)
+        return cls(load_strictly(DiT(config.network), checkpoint), load_autoencoder(first_stage), config, device)
 
     def condition(self, prompts: Sequence[str]) -> TextCondition:
         """The prompts as the denoiser reads them, padded to the longest of them."""
@@ -115,7 +109,8 @@ class TextToImagePipeline:
         *,
         num_inference_steps: int = 50,
         guidance_scale: float = 4.0,
-        seed: int = 0,
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
         num_images_per_prompt: int = 1,
         sampler: SamplerName = "ddim",
         eta: float = 0.0,
@@ -131,7 +126,7 @@ class TextToImagePipeline:
             prompt: a sentence or several, each at most 300 characters.
             num_inference_steps: network evaluations a picture (two for each with guidance other than 0 or 1).
             guidance_scale: w of ε̃ = ε(∅) + w (ε(c) − ε(∅)): 0 ignores the prompt, 1 follows it, more exaggerates it.
-            seed: any integer ≥ 0.
+            seed: any integer ≥ 0; 0 unless given. generator: draws the seed instead, so that its next call gives other pictures.
             num_images_per_prompt: pictures a prompt, in order: prompt 0's, prompt 1's, ….
             sampler: "ddim", "ddpm", "dpm++", "euler" or "heun". eta: DDIM's share of fresh noise, 0…1.
             batch_size: pictures denoised together. Above 1 it is faster on an accelerator, and pictures differ from those drawn
@@ -147,12 +142,18 @@ class TextToImagePipeline:
         from PIL import Image
 
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if num_images_per_prompt < 1:
+            raise DataError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}")
+        if generator is not None:
+            if seed is not None:
+                raise DataError("give a seed or a generator, not both")
+            seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
         last = self.denoise(
             [text for text in prompts for _ in range(num_images_per_prompt)],
             [j for _ in prompts for j in range(num_images_per_prompt)],
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
-            seed=seed,
+            seed=seed or 0,
             sampler=sampler,
             eta=eta,
             batch_size=batch_size,
@@ -178,6 +179,9 @@ class TextToImagePipeline:
             raise DataError("no prompt was given")
         for text in prompts:
             check_text(text)
+            pieces, most = self.text.count_pieces(text), self.config.network.text_length
+            if pieces > most:
+                raise DataError(f"the prompt has {pieces} word pieces and this model reads {most}: shorten {text!r}")
         if batch_size < 1:
             raise DataError(f"the batch size must be at least 1, got {batch_size}")
         if seed < 0 or not np.isfinite(guidance_scale):
@@ -214,6 +218,8 @@ class TextToImagePipeline:
             raise DataError(f"the number of steps must be between 1 and {self.schedule.num_steps}, got {num_steps}")
         if not 0.0 <= eta <= 1.0:
             raise DataError(f"eta must lie between 0 (deterministic) and 1, got {eta}")
+        if eta > 0 and name != "ddim":
+            raise DataError(f"eta is DDIM's share of fresh noise; the sampler {name!r} has none: leave it at 0")
         prediction = self.config.prediction
         match name:
             case "ddim":
@@ -240,13 +246,24 @@ class TextToImagePipeline:
             return self.denoiser(x_t, t, condition)
 
 
-def fast_precision(device: torch.device) -> Any:
-    """bf16 autocast where the hardware multiplies bf16 natively; elsewhere nothing changes.
-
-    On a CPU with AVX-512 BF16 it makes this network's linear layers about seven times faster.
-    """
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16) if native else nullcontext()
+def _first_stage(fingerprint: str, places: Sequence[Path], model: Path) -> Checkpoint:
+    """The autoencoder with that fingerprint; what else lies in the places, damaged or foreign, is no obstacle."""
+    found = []
+    for place in places:
+        if not (place / "config.json").exists():
+            continue
+        try:
+            stage = read_checkpoint(place, expect_kind="autoencoder")
+        except CheckpointError as error:
+            found.append(str(error))
+            continue
+        if stage.fingerprint == fingerprint:
+            return stage
+        found.append(f"{stage.fingerprint} in {place}")
+    raise CheckpointError(
+        f"{model} was trained on the latents of autoencoder {fingerprint}, found: {', '.join(found) or 'none'};"
+        f" put the right one into {places[0]}"
+    )
 
 
 def picture_size(config: TextToImageConfig) -> int:

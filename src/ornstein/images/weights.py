@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import nn
 
-from ornstein.core.errors import CheckpointError
+from ornstein.core.errors import CheckpointError, DataError
+from ornstein.networks.autoencoder import Autoencoder, AutoencoderConfig
 
 if TYPE_CHECKING:
     from ornstein.core.checkpoint import Checkpoint
@@ -35,3 +36,16 @@ def load_strictly(network: Network, checkpoint: Checkpoint) -> Network:
         raise CheckpointError(f"the weights in {checkpoint.path} do not fit their configuration: {shown}")
     network.load_state_dict(tensors, strict=True)
     return network
+
+
+def load_autoencoder(checkpoint: Checkpoint) -> Autoencoder:
+    """The first stage, ready for use.
+
+    Raises:
+        CheckpointError: configuration or weights do not fit.
+    """
+    try:
+        network = Autoencoder(AutoencoderConfig(**checkpoint.config))
+    except (TypeError, DataError) as error:
+        raise CheckpointError(f"the configuration of {checkpoint.path} does not fit an autoencoder: {error}") from error
+    return load_strictly(network, checkpoint).eval()

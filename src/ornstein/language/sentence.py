@@ -70,6 +70,10 @@ class UniversalSentenceEncoder:
             ids[row, : len(pieces)] = pieces
         return ids
 
+    def count_pieces(self, sentence: str) -> int:
+        """How many word pieces a sentence has."""
+        return len(_pieces(sentence))
+
     def piece_vectors(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """The encoder's own input embeddings, float32, `ids.shape + (512,)`; zero where an id is negative."""
         # The package stores the table as 17 interleaved chunks of 8-bit numbers, each with its scale and offset.
@@ -89,9 +93,13 @@ def check_text(text: str) -> None:
     """Refuse what no model can follow.
 
     Raises:
-        DataError: the text is empty, blank or longer than 300 characters.
+        DataError: the text is empty, blank, longer than 300 characters or not valid Unicode.
     """
-    if not text.strip():
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"the text is not valid Unicode (character {error.start + 1}): type it again") from error
+    if not any(character.isprintable() and not character.isspace() for character in text):
         raise DataError("the text is empty: say what to draw or do, for example 'a red apple on a yellow background'")
     if len(text) > MAX_CHARACTERS:
         raise DataError(f"the text has {len(text)} characters, and {MAX_CHARACTERS} is the most: shorten it")

@@ -18,12 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ornstein.core.checks import require_at_least, require_multiples
 from ornstein.core.errors import DataError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 DOWNSAMPLING = 8
+NORM_GROUPS = 8
 _UNSHUFFLE = 4
 
 
@@ -37,13 +39,19 @@ class AutoencoderConfig:
     encoder_blocks: int = 2
     decoder_blocks: int = 3
 
+    def __post_init__(self) -> None:
+        channels = {"quarter_channels": self.quarter_channels, "eighth_channels": self.eighth_channels}
+        require_multiples(NORM_GROUPS, "normalised in groups", channels)
+        require_at_least(1, latent_channels=self.latent_channels)
+        require_at_least(0, encoder_blocks=self.encoder_blocks, decoder_blocks=self.decoder_blocks)
+
 
 class ResidualBlock(nn.Module):
     """x + conv(silu(conv(silu(norm(x))))), the second convolution zero at the start: the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(8, channels)
+        self.norm = nn.GroupNorm(NORM_GROUPS, channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
@@ -71,7 +79,7 @@ class Autoencoder(nn.Module):
             *(ResidualBlock(quarter) for _ in range(config.encoder_blocks)),
             nn.Conv2d(quarter, eighth, 3, stride=2, padding=1),
             *(ResidualBlock(eighth) for _ in range(config.encoder_blocks)),
-            nn.GroupNorm(8, eighth),
+            nn.GroupNorm(NORM_GROUPS, eighth),
             nn.SiLU(),
             nn.Conv2d(eighth, config.latent_channels, 1),
         )
@@ -81,7 +89,7 @@ class Autoencoder(nn.Module):
             nn.Conv2d(eighth, 4 * quarter, 1),
             nn.PixelShuffle(2),
             *(ResidualBlock(quarter) for _ in range(config.decoder_blocks)),
-            nn.GroupNorm(8, quarter),
+            nn.GroupNorm(NORM_GROUPS, quarter),
             nn.SiLU(),
             nn.Conv2d(quarter, pixels, 3, padding=1),
             nn.PixelShuffle(_UNSHUFFLE),

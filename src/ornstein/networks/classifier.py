@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ornstein.core.checks import require_at_least, require_multiples
 from ornstein.core.errors import DataError
-from ornstein.networks.autoencoder import ResidualBlock
+from ornstein.networks.autoencoder import NORM_GROUPS, ResidualBlock
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -22,6 +23,12 @@ class ClassifierConfig:
     num_classes: int
     channels: tuple[int, int, int] = (48, 96, 192)
     blocks: int = 2
+
+    def __post_init__(self) -> None:
+        channels = {f"channels[{k}]": number for k, number in enumerate(self.channels)}
+        require_multiples(NORM_GROUPS, "normalised in groups", channels)
+        require_at_least(1, num_classes=self.num_classes)
+        require_at_least(0, blocks=self.blocks)
 
 
 class Classifier(nn.Module):
@@ -36,7 +43,7 @@ class Classifier(nn.Module):
             layers.append(nn.Conv2d(before, channels, 3, stride=1 if stage == 0 else 2, padding=1))
             layers.extend(ResidualBlock(channels) for _ in range(config.blocks))
             before = channels
-        self.trunk = nn.Sequential(*layers, nn.GroupNorm(8, before), nn.SiLU())
+        self.trunk = nn.Sequential(*layers, nn.GroupNorm(NORM_GROUPS, before), nn.SiLU())
         self.head = nn.Linear(2 * before, config.num_classes)
 
     def features(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:

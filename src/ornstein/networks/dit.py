@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ornstein.core.checks import require_at_least, require_multiples
 from ornstein.core.errors import DataError
 from ornstein.networks.attention import MLP, Attention
 
@@ -44,6 +45,14 @@ class DiTConfig:
     heads: int = 4
     text_depth: int = 1
     text_length: int = 24
+
+    def __post_init__(self) -> None:
+        require_at_least(1, latent_channels=self.latent_channels, patch_size=self.patch_size, heads=self.heads)
+        require_at_least(1, depth=self.depth, text_length=self.text_length)
+        require_at_least(0, text_depth=self.text_depth)
+        require_multiples(self.patch_size, "the patch size", {"latent_size": self.latent_size})
+        require_multiples(self.heads, "the number of heads", {"width": self.width})
+        require_multiples(4, "the position code has four parts", {"width": self.width})
 
 
 class TextCondition(NamedTuple):

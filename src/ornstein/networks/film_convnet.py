@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 SENTENCE_SIZE = 512
+DOWNSAMPLING = 8
+NORM_GROUPS = 8
 _UNSHUFFLE = 4
 
 
@@ -42,7 +44,7 @@ class FiLMBlock(nn.Module):
 
     def __init__(self, channels: int, sentence_size: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.GroupNorm(8, channels), nn.GroupNorm(8, channels)
+        self.norm1, self.norm2 = nn.GroupNorm(NORM_GROUPS, channels), nn.GroupNorm(NORM_GROUPS, channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.film = FiLM(sentence_size, channels)
@@ -67,7 +69,7 @@ class FiLMConvNet(nn.Module):
         self.quarter_blocks = nn.ModuleList(FiLMBlock(quarter, language_width) for _ in range(blocks[0]))
         self.down = nn.Conv2d(quarter, eighth, 3, stride=2, padding=1)
         self.eighth_blocks = nn.ModuleList(FiLMBlock(eighth, language_width) for _ in range(blocks[1]))
-        self.norm = nn.GroupNorm(8, eighth)
+        self.norm = nn.GroupNorm(NORM_GROUPS, eighth)
         self.out_channels = eighth
 
     def forward(

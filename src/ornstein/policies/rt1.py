@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ornstein.core.checks import require_at_least, require_multiples
 from ornstein.networks.causal_transformer import CausalTransformer
-from ornstein.networks.film_convnet import SENTENCE_SIZE, FiLMConvNet, TokenLearner
+from ornstein.networks.film_convnet import DOWNSAMPLING, NORM_GROUPS, SENTENCE_SIZE, FiLMConvNet, TokenLearner
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64, UInt8
@@ -45,6 +46,16 @@ class RT1Config:
     num_bins: int = 256
     state_size: int = 7
 
+    def __post_init__(self) -> None:
+        channels = {f"channels[{k}]": number for k, number in enumerate(self.channels)}
+        require_multiples(NORM_GROUPS, "normalised in groups", channels)
+        require_multiples(DOWNSAMPLING, "the convolutions make it so many times smaller", {"image_size": self.image_size})
+        require_at_least(1, history=self.history, tokens=self.tokens, depth=self.depth, heads=self.heads)
+        require_multiples(self.heads, "the number of heads", {"width": self.width})
+        require_at_least(2, num_bins=self.num_bins)
+        require_at_least(0, **{f"blocks[{k}]": number for k, number in enumerate(self.blocks)})
+        require_at_least(0, state_size=self.state_size)
+
 
 class RT1(nn.Module):
     """The network. Buffers standardise sentence vectors and arm states over the training data."""
@@ -58,7 +69,9 @@ class RT1(nn.Module):
         super().__init__()
         self.config = config
         self.vision = FiLMConvNet(config.channels, config.blocks)
-        self.token_learner = TokenLearner(self.vision.out_channels, config.tokens, config.width, config.image_size // 8)
+        self.token_learner = TokenLearner(
+            self.vision.out_channels, config.tokens, config.width, config.image_size // DOWNSAMPLING
+        )
         self.state_in = nn.Linear(config.state_size, config.width) if config.state_size else None
         tokens = config.tokens + (1 if config.state_size else 0)
         self.transformer = CausalTransformer(config.width, config.depth, config.heads, config.history, tokens)

@@ -69,7 +69,7 @@ class RT1Policy:
         return self._contract
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> RT1Policy:
+    def from_checkpoint(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> RT1Policy:
         """Load strictly.
 
         Raises:
@@ -81,7 +81,7 @@ class RT1Policy:
         try:
             config["channels"], config["blocks"] = tuple(config["channels"]), tuple(config["blocks"])
             network = RT1(RT1Config(**config))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, DataError) as error:
             raise CheckpointError(f"the configuration of {checkpoint.path} does not fit an RT-1: {error}") from error
         tensors = {name: torch.as_tensor(value) for name, value in checkpoint.tensors().items()}
         try:
@@ -94,6 +94,7 @@ class RT1Policy:
             fingerprint=checkpoint.fingerprint,
             provenance=checkpoint.provenance,
             checkpoint_path=checkpoint.path,
+            device=device,
         )
 
     def reset(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ornstein.core.checks import require_at_least, require_seeds, require_shares
 from ornstein.networks.autoencoder import Autoencoder, AutoencoderConfig
 from ornstein.training import Optimization
 
@@ -48,12 +49,19 @@ class AutoencoderRecipe:
     edge_weight: float = 0.5
     equivariance_weight: float = 0.1
 
+    def __post_init__(self) -> None:
+        require_seeds(data_seed=self.data_seed)
+        require_shares(clutter_share=self.clutter_share)
+        require_at_least(0, latent_noise=self.latent_noise, prior_weight=self.prior_weight)
+        require_at_least(0, edge_weight=self.edge_weight, equivariance_weight=self.equivariance_weight)
+
 
 def train_autoencoder(recipe: AutoencoderRecipe, out: Path, *, resume: bool = False) -> TrainResult:
     """Train and export to `out/model`; previews of fresh scenes beside their reconstructions land in `out/previews`."""
-
     from ornstein.images.autoencoding import autoencoder_loss
-    from ornstein.training import initialise, train
+    from ornstein.training import RunFolder, initialise, train
+
+    RunFolder(out).check(resume=resume)
 
     def batch_of(indices: np.ndarray) -> Batch:
         return {"pixels": _pictures(indices, recipe)}
@@ -105,7 +113,8 @@ def _preview(model: nn.Module, step: int, path: Path) -> None:
     from ornstein.images.autoencoding import to_pixels, to_tensor
 
     pixels = np.stack([render(sample_scene(i, seed=1_000_001)) for i in range(16)])
+    device = next(model.parameters()).device
     with torch.inference_mode():
-        again = to_pixels(model.decode(model.encode(to_tensor(pixels))))  # type: ignore[operator]
+        again = to_pixels(model.decode(model.encode(to_tensor(pixels).to(device))))  # type: ignore[operator]
     rows = [np.concatenate(list(part), axis=1) for k in (0, 8) for part in (pixels[k : k + 8], again[k : k + 8])]
     Image.fromarray(np.concatenate(rows)).save(path)

@@ -67,7 +67,11 @@ def run_demo(out: Path, *, episodes: int = 30, seed: int = 0) -> Path:
     if episodes < 4:
         raise DataError(f"the demo shows four robot videos: it needs at least 4 episodes, got {episodes}")
     import ornstein
+    from ornstein.evaluation.rollouts import prepare_output
+    from ornstein.simulation import TabletopEnv
 
+    prepare_output(out / "evaluation", overwrite=True)  # before a minute of drawing: will the rest work?
+    TabletopEnv(image_size=16).close()
     clock = _Clock([], time.perf_counter())
     pipeline = ornstein.load("text-to-image", expect="text-to-image")
     judge = ornstein.load("emoji-classifier", expect="emoji-classifier")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ornstein.assets import openmoji
+from ornstein.core.checks import require_seeds, require_shares
+from ornstein.core.errors import DataError
 from ornstein.networks.classifier import Classifier, ClassifierConfig
 from ornstein.training import Optimization
 
@@ -40,12 +42,20 @@ class EmojiClassifierRecipe:
     softened_share: float = 0.5
     label_smoothing: float = 0.05
 
+    def __post_init__(self) -> None:
+        require_seeds(data_seed=self.data_seed)
+        require_shares(softened_share=self.softened_share, label_smoothing=self.label_smoothing)
+        if self.network.num_classes != len(openmoji.names()):
+            raise DataError(f"the judge names {len(openmoji.names())} drawings, got num_classes {self.network.num_classes}")
+
 
 def train_emoji_classifier(recipe: EmojiClassifierRecipe, out: Path, *, resume: bool = False) -> TrainResult:
     """Train and export to `out/model`."""
     from torch.nn import functional
 
-    from ornstein.training import initialise, train
+    from ornstein.training import RunFolder, initialise, train
+
+    RunFolder(out).check(resume=resume)
 
     def batch_of(indices: np.ndarray) -> Batch:
         return _labelled(indices, recipe)

@@ -5,12 +5,14 @@ It first lets the scripted expert record its demonstrations (about three minutes
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ornstein.core.checks import require_at_least, require_seeds, require_shares
+from ornstein.core.errors import ContractError, DataError
 from ornstein.policies import RT1, RT1Config
 from ornstein.training import Optimization
 
@@ -42,7 +44,7 @@ def _optimization() -> Optimization:
 class RT1TabletopRecipe:
     """Every hyper-parameter of the shipped policy.
 
-    data: the demonstrations' folder, recorded if it is missing; DATA in the run's folder unless given.
+    data: the demonstrations' folder, recorded if it is missing; `data` in the run's folder unless given.
     episodes, data_seed, disturbance: of the recording; see `ornstein data generate --help`.
     smoothing_bins, attention_supervision, color_jitter: see `ornstein.policies.rt1_loss`.
     preview_episodes: validation scenes that are tried at every preview.
@@ -59,37 +61,41 @@ class RT1TabletopRecipe:
     color_jitter: float = 0.1
     preview_episodes: int = 20
 
+    def __post_init__(self) -> None:
+        require_seeds(data_seed=self.data_seed)
+        require_at_least(1, episodes=self.episodes, preview_episodes=self.preview_episodes)
+        require_at_least(0, smoothing_bins=self.smoothing_bins, attention_supervision=self.attention_supervision)
+        require_shares(disturbance=self.disturbance, color_jitter=self.color_jitter)
+
 
 def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = False) -> TrainResult:
     """Record, train, export to `out/model`; the success rate on a few validation scenes lands in `out/previews`."""
     import torch
 
     from ornstein.actions import UniformBins
-    from ornstein.core.statistics import NormalizationStatistics
     from ornstein.data.generate import generate_dataset
-    from ornstein.data.lerobot import LeRobotDataset
     from ornstein.data.robot_windows import RobotWindows
     from ornstein.language import UniversalSentenceEncoder
     from ornstein.policies import rt1_loss
-    from ornstein.simulation import contract as tabletop_contract
-    from ornstein.training import initialise, train
+    from ornstein.training import RunFolder, initialise, main_process_first, train
 
+    RunFolder(out).check(resume=resume)
     folder = recipe.data or out / "data"
-    if not folder.exists():
-        generate_dataset(
-            folder,
-            episodes=recipe.episodes,
-            seed=recipe.data_seed,
-            noise=recipe.disturbance,
-            image_size=recipe.network.image_size,
-        )
-    data = LeRobotDataset(folder)
-    expected = tabletop_contract(recipe.network.image_size)
-    (data.contract or expected).require_match(expected, f"the data in {folder}", "the tabletop")
-    statistics = NormalizationStatistics.from_arrays({"action": data.actions, "observation.state": data.states})
-    contract = replace(expected, statistics=statistics)
-    windows = RobotWindows(data, "front", recipe.network.history, out / "cache", seed=recipe.data_seed)
+    with main_process_first():  # the others read what it has recorded
+        if not folder.exists():
+            generate_dataset(
+                folder,
+                episodes=recipe.episodes,
+                seed=recipe.data_seed,
+                noise=recipe.disturbance,
+                image_size=recipe.network.image_size,
+            )
+        data, contract = _demonstrations(folder, recipe.network.image_size)
+        windows = RobotWindows(data, "front", recipe.network.history, out / "cache", seed=recipe.data_seed)
     bins = UniformBins.from_contract(contract, recipe.network.num_bins)
+    _, clipped = bins.encode(data.actions)
+    if clipped:
+        raise DataError(f"{clipped} numbers in the actions of {folder} lie outside the contract's bounds: record them again")
     encoder = UniversalSentenceEncoder()
 
     def batch_of(indices: np.ndarray) -> Batch:
@@ -139,6 +145,26 @@ def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = F
     )
 
 
+def _demonstrations(folder: Path, image_size: int) -> tuple[LeRobotDataset, EmbodimentContract]:
+    """The data and their contract, statistics included, if they come from this tabletop and from no scene of an evaluation.
+
+    Raises:
+        ContractError: no contract, or another body's. DataError: a scene that evaluations use.
+    """
+    from ornstein.data.generate import FIRST_EVALUATION_SEED
+    from ornstein.data.lerobot import LeRobotDataset
+    from ornstein.simulation import contract as tabletop_contract
+
+    data = LeRobotDataset(folder)
+    if data.contract is None:
+        raise ContractError(f"{folder} has no contract: nobody can tell what its numbers mean; record it with this ornstein")
+    data.contract.require_match(tabletop_contract(image_size), f"the data in {folder}", "the tabletop")
+    seeds = [episode.seed for episode in data.episodes if episode.seed is not None and episode.seed >= FIRST_EVALUATION_SEED]
+    if seeds:
+        raise DataError(f"{folder} holds scene {seeds[0]}, and scenes from {FIRST_EVALUATION_SEED} on belong to evaluations")
+    return data, data.contract
+
+
 def _preview(model: nn.Module, contract: EmbodimentContract, episodes: int, path: Path) -> None:
     """The last picture of each validation episode as a contact sheet, named by the success so far."""
     import copy
@@ -159,7 +185,8 @@ def _preview(model: nn.Module, contract: EmbodimentContract, episodes: int, path
         replay.close()
     won = sum(result.success for result in results)
     columns = min(10, episodes)
-    rows = [np.concatenate(last[k : k + columns], axis=1) for k in range(0, len(last) - len(last) % columns, columns)]
+    last += [np.full_like(last[0], 255)] * (-len(last) % columns)
+    rows = [np.concatenate(last[k : k + columns], axis=1) for k in range(0, len(last), columns)]
     Image.fromarray(np.concatenate(rows)).save(path.with_stem(f"{path.stem}-success-{won}-of-{episodes}"))
 
 
@@ -167,6 +194,6 @@ def _card(data: LeRobotDataset) -> str:
     provenance = data.provenance
     return (
         f"Trained on {len(data.episodes)} demonstrations ({len(data)} frames at {data.info['fps']} Hz) by the scripted expert, scene seeds from"
-        f" {provenance.get('seed')} on, disturbances at {provenance.get('noise')} of the steps, {len(provenance.get('failed_seeds', []))} failed"
+        f" {provenance.get('seed')} on; a disturbance of two steps begins at a step with chance {provenance.get('noise')}; {len(provenance.get('failed_seeds', []))} failed"
         f" episodes left out. Data fingerprint {data.fingerprint}. The blocks show OpenMoji drawings: these weights are CC BY-SA 4.0."
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ornstein.core.checkpoint import Checkpoint, write_checkpoint
+from ornstein.core.checks import require_at_least, require_seeds, require_shares
 from ornstein.diffusion import Prediction, Weighting
 from ornstein.networks.dit import DiT, DiTConfig, TextCondition
 from ornstein.training import Optimization
@@ -68,6 +69,12 @@ class TextToImageRecipe:
     prediction: Prediction = "v_prediction"
     weighting: Weighting = "min_snr"
 
+    def __post_init__(self) -> None:
+        require_at_least(2, scenes=self.scenes)  # the text statistics need two
+        require_at_least(0, jitter=self.jitter)
+        require_seeds(data_seed=self.data_seed)
+        require_shares(condition_drop=self.condition_drop)
+
 
 def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = False) -> TrainResult:
     """Train and export to `out/model`; a sheet of the same eight prompts lands in `out/previews` as training goes on."""
@@ -77,8 +84,9 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
     from ornstein.hub import find_checkpoint
     from ornstein.images.text_to_image import TextToImageConfig
     from ornstein.language import UniversalSentenceEncoder
-    from ornstein.training import initialise, main_process_first, train
+    from ornstein.training import RunFolder, initialise, main_process_first, train
 
+    RunFolder(out).check(resume=resume)
     first_stage = find_checkpoint(recipe.autoencoder, expect_kind="autoencoder")
     schedule = NoiseSchedule.cosine()
     config = TextToImageConfig(recipe.network, schedule.to_json(), recipe.prediction, first_stage.fingerprint)
@@ -144,8 +152,9 @@ def _latent_scenes(recipe: TextToImageRecipe, out: Path, first_stage: Checkpoint
     import torch
 
     from ornstein.data.latents import build_latent_scenes
-    from ornstein.images import fast_precision, load_strictly, to_tensor
+    from ornstein.images import load_strictly, to_tensor
     from ornstein.networks.autoencoder import Autoencoder, AutoencoderConfig
+    from ornstein.networks.precision import fast_precision
     from ornstein.training import track
 
     autoencoder = load_strictly(Autoencoder(AutoencoderConfig(**first_stage.config)), first_stage).eval()

@@ -5,6 +5,7 @@
 from ornstein.training.loop import TrainResult, train
 from ornstein.training.objective import Loss, LossFn
 from ornstein.training.optimization import Optimization
+from ornstein.training.run import RunFolder
 from ornstein.training.batches import Batch
 from ornstein.training.learning_rate import learning_rate_at
 from ornstein.training.ema import ExponentialMovingAverage
@@ -17,6 +18,7 @@ __all__ = [
     "train",
     "TrainResult",
     "Optimization",
+    "RunFolder",
     "Batch",
     "Loss",
     "LossFn",

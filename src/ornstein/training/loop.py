@@ -198,32 +198,42 @@ class _Training:
         with StopRequest() as stop:
             try:
                 for step, batch in zip(steps, batches, strict=True):
-                    loss, norm, parts = self._update(step, batch, rng)
+                    loss, norm, parts, stopping = self._update(step, batch, rng, stop)
                     self.reporter.step(step + 1, loss, learning_rate_at(step, settings))
                     window.add(loss, norm, parts)
                     self.state.seconds = time.perf_counter() - started
-                    self._between_steps(window, stop)
+                    self._between_steps(window, stopping)
             finally:
                 batches.close()
 
-    def _update(self, step: int, batch: Batch, rng: torch.Generator) -> tuple[float, float, dict[str, Tensor]]:
-        """One step; (loss, gradient norm, parts to log). Nothing is changed where loss or gradient is not finite."""
+    def _update(
+        self, step: int, batch: Batch, rng: torch.Generator, stop: StopRequest
+    ) -> tuple[float, float, dict[str, Tensor], bool]:
+        """One step; (loss, gradient norm, parts to log, whether to stop). Nothing changes where loss or gradient is not finite."""
         accelerator = self.accelerator
         noise_seed, dropout_seed = step_seeds(self.optimization.seed, step, accelerator.process_index)
         rng.manual_seed(noise_seed)
         with borrowed_global_generator(dropout_seed, self.device):
             loss, parts = self.objective(batch, rng)
             accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(self.model.parameters(), self.optimization.max_grad_norm)
-        mean_loss = accelerator.reduce(loss.detach(), "mean") if accelerator.num_processes > 1 else loss.detach()
-        self._require_finite(step, float(mean_loss), float(norm))
+        largest = math.inf if self.optimization.max_grad_norm is None else self.optimization.max_grad_norm
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), largest)
+        mean_loss, stopping = self._agreed(loss.detach(), stop.made)
+        self._require_finite(step, mean_loss, float(norm))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.optimization)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.model, step)
         self.state.step = step + 1
-        return float(mean_loss), float(norm), parts
+        return mean_loss, float(norm), parts, stopping
+
+    def _agreed(self, loss: Tensor, stop: bool) -> tuple[float, bool]:
+        """The mean loss over the processes, and whether any of them was told to stop: all must stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return float(loss), stop
+        both = self.accelerator.reduce(torch.stack([loss, torch.as_tensor(float(stop), device=self.device)]), "mean")
+        return float(both[0]), float(both[1]) > 0
 
     def _require_finite(self, step: int, loss: float, norm: float) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
@@ -237,13 +247,11 @@ class _Training:
             "more warmup_steps or precision fp32"
         )
 
-    def _between_steps(self, window: Window, stop: StopRequest) -> None:
+    def _between_steps(self, window: Window, stopping: bool) -> None:
         """Log, checkpoint, preview, stop: whatever is due now."""
         settings, done = self.optimization, self.state.step
         last = done == settings.steps
-        at_boundary = done % settings.log_every == 0 or last
-        stopping = self._agreed(stop.made, at_boundary)
-        if at_boundary:
+        if done % settings.log_every == 0 or last:
             row = window.close(self.accelerator)
             self.state.loss = row["loss"]
             if self.main:
@@ -252,21 +260,19 @@ class _Training:
         if (done % settings.checkpoint_every == 0 or last or stopping) and self.main:
             self._save()
         if self.preview is not None and self.main and (done % settings.preview_every == 0 or last):
-            with torch.no_grad():
-                self.preview(self.ema.model, done, self.run.preview_at(done))
+            self._show(self.preview, done)
         if stopping and not last:
             self.accelerator.wait_for_everyone()
             self.reporter.say(f"stopped at step {done} of {settings.steps}; go on with the same command and --resume")
             raise SystemExit(EXIT_CODE)
 
-    def _agreed(self, wanted: bool, at_boundary: bool) -> bool:
-        """Whether to stop now. Several processes must stop at the same step, and ask each other only now and then."""
-        if self.accelerator.num_processes == 1:
-            return wanted
-        if not at_boundary:
-            return False
-        votes = self.accelerator.reduce(torch.tensor(float(wanted), device=self.device), "sum")
-        return float(votes) > 0
+    def _show(self, preview: Preview, done: int) -> None:
+        """A preview, whole or not at all; one that cannot be written is no reason to lose the training."""
+        try:
+            with torch.no_grad(), self.run.drawing_preview(done) as path:
+                preview(self.ema.model, done, path)
+        except OSError as error:
+            self.reporter.warn(f"no preview of step {done}: {(error.strerror or str(error)).lower()}")
 
     def _save(self) -> None:
         self.state.save(

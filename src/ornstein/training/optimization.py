@@ -25,7 +25,7 @@ class Optimization:
         decay: how the rate falls from the peak to `final_learning_rate_fraction` of it.
         weight_decay: AdamW's, on tensors of two dimensions and more only: decaying gains and biases only hurts.
         betas: AdamW's decay rates of the first and second moment.
-        max_grad_norm: the gradient is scaled down to this Euclidean norm.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
         ema_decay: of the moving average of the weights, which is what is exported.
         precision: "bf16" runs matrix products in bfloat16 (weights stay float32); "auto" does so where the hardware
             multiplies it natively.
@@ -44,7 +44,7 @@ class Optimization:
     final_learning_rate_fraction: float = 0.0
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
-    max_grad_norm: float = 1.0
+    max_grad_norm: float | None = 1.0
     ema_decay: float = 0.999
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
@@ -60,13 +60,17 @@ class Optimization:
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("warmup_steps", "seed", "weight_decay", "final_learning_rate_fraction"):
-            if not getattr(self, name) >= 0:
-                raise TrainingError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("warmup_steps", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TrainingError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        if not 0 <= self.final_learning_rate_fraction <= 1:
+            raise TrainingError(f"final_learning_rate_fraction must lie in [0, 1], got {self.final_learning_rate_fraction}")
+        if not 0 <= self.seed < 2**63:
+            raise TrainingError(f"seed must lie between 0 and 2^63 - 1, got {self.seed}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise TrainingError(f"learning_rate must be positive and finite, got {self.learning_rate}")
-        if not self.max_grad_norm > 0:
-            raise TrainingError(f"max_grad_norm must be positive (inf for no clipping), got {self.max_grad_norm}")
+        if self.max_grad_norm is not None and not 0 < self.max_grad_norm < math.inf:
+            raise TrainingError(f"max_grad_norm must be positive and finite, or None for no clipping, got {self.max_grad_norm}")
         for name, value in (("ema_decay", self.ema_decay), ("betas", self.betas[0]), ("betas", self.betas[1])):
             if not 0 <= value < 1:
                 raise TrainingError(f"{name} must lie in [0, 1), got {value}")
@@ -99,15 +103,6 @@ def adamw(model: nn.Module, optimization: Optimization, device: torch.device) ->
 
 def uses_bf16(optimization: Optimization, device: torch.device) -> bool:
     """Whether matrix products run in bfloat16: as asked, or for "auto" where the hardware multiplies it natively."""
-    import torch
+    from ornstein.networks.precision import native_bf16
 
-    if optimization.precision != "auto":
-        return optimization.precision == "bf16"
-    match device.type:
-        case "cuda":
-            return torch.cuda.is_bf16_supported(including_emulation=False)
-        case "cpu":
-            # Emulated on older CPUs it is slower than float32; with AVX-512 BF16, linear layers are 7 times faster.
-            return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-        case _:
-            return False
+    return native_bf16(device) if optimization.precision == "auto" else optimization.precision == "bf16"

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 _SMOOTHING = 0.98
 
 
+class _PatientConsole(Console):
+    def on_broken_pipe(self) -> None:
+        """A reader that left (`2>&1 | head`) does not end a training."""
+        self.quiet = True
+
+
 class Reporter:
     """Shows step, smoothed loss, learning rate, samples a second and time left.
 
@@ -24,7 +30,7 @@ class Reporter:
 
     def __init__(self, name: str, total: int, batch_size: int, *, enabled: bool) -> None:
         self._name, self._total, self._batch_size, self._enabled = name, total, batch_size, enabled
-        self._console = Console()
+        self._console = _PatientConsole(stderr=True)  # standard output is for what scripts read
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._loss: float | None = None
@@ -68,7 +74,7 @@ class Reporter:
         elif now - self._spoken >= SECONDS_BETWEEN_LINES or done == self._total:
             self._spoken = now
             left = (self._total - done) / rate
-            print(f"{self._name}: step {done}/{self._total}  {text}  {left / 60:.1f} min left", flush=True)
+            self.say(f"{self._name}: step {done}/{self._total}  {text}  {left / 60:.1f} min left")
 
     def say(self, text: str) -> None:
         """A line for the user."""

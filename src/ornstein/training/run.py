@@ -13,6 +13,7 @@ import json
 import math
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from ornstein.core.checkpoint import Checkpoint, read_checkpoint
 from ornstein.core.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _STEP = "step-"
 _SHOWN_DIFFERENCES = 8
@@ -38,38 +39,56 @@ class RunFolder:
         self._log = self.out / "log.jsonl"
         self._lock: int | None = None
 
+    def check(self, *, resume: bool, overwrite: bool = False) -> None:
+        """Refuse what `open` would refuse, touching nothing: before minutes of preparation.
+
+        Raises:
+            TrainingError: the folder cannot be written, holds a run and neither `resume` nor `overwrite` was asked for, or there
+                is nothing to resume.
+        """
+        if resume and not self._steps():
+            raise TrainingError(f"cannot resume in {self.out}: it holds no checkpoint; start it without --resume")
+        # A log alone is what a run leaves that ended before its first checkpoint: nothing to go on with or to lose.
+        if (self._steps() or self.model.exists()) and not resume and not overwrite:
+            raise TrainingError(f"{self.out} already holds a training run: go on with --resume, or choose another output folder")
+        above = self.out.absolute()
+        try:
+            while not above.exists():
+                above = above.parent
+            usable = above.is_dir() and os.access(above, os.W_OK)
+        except OSError as error:
+            raise self._unusable((error.strerror or str(error)).lower()) from error
+        if not usable:
+            raise self._unusable(f"{above} is not a folder that one may write to")
+
+    def _unusable(self, reason: str) -> TrainingError:
+        return TrainingError(f"cannot train into {self.out}: {reason}; choose another output folder")
+
     def open(self, *, resume: bool, overwrite: bool) -> None:
         """Create or take over the folder, for one process at a time.
 
         Raises:
-            TrainingError: it cannot be written, another training uses it, it holds a run and neither `resume` nor
-                `overwrite` was asked for, or there is nothing to resume.
+            TrainingError: as for `check`, or another training uses the folder.
         """
-        if resume and not self._steps():
-            raise TrainingError(f"cannot resume in {self.out}: it holds no checkpoint; start it without --resume")
+        self.check(resume=resume, overwrite=overwrite)
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self.previews.mkdir(exist_ok=True)
             self._lock = os.open(self.out / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise TrainingError(f"cannot train into {self.out}: {reason}; choose another output folder") from error
+            raise self._unusable((error.strerror or str(error)).lower()) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it however this process ends
         except OSError as error:
             self.close()
             raise TrainingError(f"cannot train into {self.out}: another training is running in it") from error
-        # A log alone is what a run leaves that ended before its first checkpoint: nothing to go on with or to lose.
-        if (self._steps() or self.model.exists()) and not resume and not overwrite:
-            self.close()
-            raise TrainingError(f"{self.out} already holds a training run: go on with --resume, or choose another output folder")
         if not resume:
             for folder in (self.checkpoints, self.previews, self.model):
                 shutil.rmtree(folder, ignore_errors=True)
             self._log.unlink(missing_ok=True)
             self.checkpoints.mkdir()
             self.previews.mkdir()
-        for stale in self.checkpoints.glob(".*"):  # what a killed process was writing or deleting
+        for stale in (*self.checkpoints.glob(".*"), *self.previews.glob(".*")):  # what a killed process was writing or deleting
             shutil.rmtree(stale, ignore_errors=True)
 
     def close(self) -> None:
@@ -85,8 +104,17 @@ class RunFolder:
     def checkpoint_at(self, step: int) -> Path:
         return self.checkpoints / f"{_STEP}{step:07d}"
 
-    def preview_at(self, step: int) -> Path:
-        return self.previews / f"{_STEP}{step:07d}.png"
+    @contextmanager
+    def drawing_preview(self, step: int) -> Iterator[Path]:
+        """Where to write the preview of a step; it appears among the others, under the name that it was given, once whole."""
+        temporary = self.previews / f".{_STEP}{step:07d}"
+        try:
+            temporary.mkdir(exist_ok=True)
+            yield temporary / f"{_STEP}{step:07d}.png"
+            for drawn in temporary.iterdir():
+                drawn.replace(self.previews / drawn.name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def newest(self) -> Path | None:
         """The newest checkpoint, unchecked."""

@@ -1,0 +1,78 @@
+"""From words to a call: tyro reads them, and a mistake becomes one line."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import re
+import shlex
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tyro
+
+from ornstein.core.errors import OrnsteinError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Result = TypeVar("Result")
+_OPTION = re.compile(r"--[\w.+-]+")
+
+
+class UsageError(OrnsteinError):
+    """An option or argument is unknown, missing or of the wrong type."""
+
+
+def call(command: Callable[..., Result], arguments: Sequence[str], name: str) -> Result:
+    """Call `command` with its parameters read from `arguments`. `name` is what the user typed before them.
+
+    Raises:
+        UsageError: they do not fit. SystemExit: 0, after printing the help that was asked for.
+    """
+
+    @functools.wraps(command)
+    def remember(*positional: Any, **named: Any) -> functools.partial[Result]:
+        return functools.partial(command, *positional, **named)
+
+    return read(remember, arguments, name)()
+
+
+def read(target: Any, arguments: Sequence[str], name: str) -> Any:
+    """What `target` (a dataclass or function) makes of the words. Errors as for `call`."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(target, args=list(arguments), prog=f"ornstein {name}")
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+    raise UsageError(_in_one_line(said.getvalue(), arguments, name))
+
+
+def _in_one_line(box: str, arguments: Sequence[str], name: str) -> str:
+    """tyro frames its message, the nearest options and a pointer to the help in a box, with a rule between the parts."""
+    lines = [line.removeprefix("│ ").removesuffix("│").rstrip() for line in box.splitlines() if line.startswith("│")]
+    parts: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith("──"):
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    message, rest = parts[0], parts[1:]
+    if message and message[0].startswith("Missing from"):
+        missing = [line.strip() for line in message[1:] if re.match(r" {4}\S", line)]
+        text = f"{' and '.join(missing)} missing"
+    else:
+        text = " ".join(line.strip() for line in message) or f"cannot read {shlex.join(arguments)!r}"
+        text = text[0].lower() + text[1:].removesuffix(".")
+    near = [
+        match.group()
+        for part in rest
+        if part and part[0].startswith("Perhaps")
+        for line in part
+        if (match := _OPTION.match(line.strip()))
+    ]
+    if near:
+        text += f": did you mean {' or '.join(dict.fromkeys(near))}?"
+    return f"{text} (see `ornstein {name} --help`)"
