@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import numpy as np
 import tyro
 from record import RESULTS, share, write
 
@@ -67,12 +68,10 @@ def main(
         measured[f"expert_disturbed_{noise:g}"] = expert(episodes, noise)
     for control in get_args(Control):
         measured[f"policy_instruction_{control}"] = policy(checkpoint, episodes, control, workers)
-    given = measured["policy_instruction_none"]["solved"]
+    given = np.array(measured["policy_instruction_none"]["solved"], dtype=bool)
     for control in ("blank", "shuffled"):  # the same scenes: a paired test
         against = measured[f"policy_instruction_{control}"]
-        only_given = sum(a > b for a, b in zip(given, against["solved"], strict=True))
-        only_control = sum(a < b for a, b in zip(given, against["solved"], strict=True))
-        against["mcnemar_p_against_the_instruction"] = mcnemar_exact(only_given, only_control)
+        against["mcnemar_p_against_the_instruction"] = mcnemar_exact(given, np.array(against["solved"], dtype=bool))
     write(out, measured)
 
 

@@ -22,6 +22,9 @@ def test_no_headless_gl_names_the_command_that_brings_it(monkeypatch: pytest.Mon
     assert check.status == "fail"
     assert "EGL device display" in check.finding
     assert "apt-get install -y libegl1" in check.remedy
+    assert "unset MUJOCO_GL" in check.remedy
+    monkeypatch.delenv("MUJOCO_GL")
+    assert "unset" not in doctor.check_rendering().remedy
 
 
 def test_a_damaged_shipped_model_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -29,7 +32,8 @@ def test_a_damaged_shipped_model_is_found(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     write_checkpoint(tmp_path / "toy", kind="autoencoder", config={}, tensors={"w": np.ones(3)}, provenance={}, card="")
     monkeypatch.setattr(hub, "BUNDLED", tmp_path)
-    assert doctor.check_checkpoints().finding == "toy"
+    monkeypatch.setattr(hub, "SHIPPED", ("toy",))
+    assert (doctor.check_checkpoints().status, doctor.check_checkpoints().finding) == ("ok", "toy")
     weights = tmp_path / "toy" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -37,6 +41,11 @@ def test_a_damaged_shipped_model_is_found(monkeypatch: pytest.MonkeyPatch, tmp_p
     check = doctor.check_checkpoints()
     assert check.status == "fail"
     assert "sha256" in check.finding
+    monkeypatch.setattr(hub, "SHIPPED", ("toy", "lost"))
+    check = doctor.check_checkpoints()
+    assert check.status == "fail"
+    assert "lost is missing" in check.finding
+    assert check.remedy.startswith("git checkout")
 
 
 def test_a_wrong_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

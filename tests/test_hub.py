@@ -42,7 +42,7 @@ class Loaded:
     from_checkpoint: Callable[..., Any]
 
 
-Loaded.from_checkpoint = classmethod(lambda cls, checkpoint, autoencoders=(): cls(checkpoint))
+Loaded.from_checkpoint = classmethod(lambda cls, checkpoint, *rest: cls(checkpoint))
 
 
 @pytest.fixture

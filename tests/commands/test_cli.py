@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +69,50 @@ def test_unknown_names_offer_the_nearest(capsys: pytest.CaptureFixture[str]) -> 
     assert_one_clear_line(code, err, "'generate'")
 
 
-def test_unknown_options_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys, "sample", "an apple", "--stepps", "3")
-    assert code != 0
-    assert "--steps" in err
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("sample apple --stepps 3", ["--stepps", "did you mean --steps", "ornstein sample --help"]),
+        ("sample", ["PROMPT missing"]),
+        ("sample apple --steps many", ["--steps", "'many'"]),
+        ("sample apple --sampler dim", ["'dim'", "'ddim'"]),
+        ("sample apple --eta 0.5 --sampler dpm++", ["eta", "DDIM"]),
+        ("sample apple --num", ["--num"]),
+        ("evaluate rt1-tabletop --split tset", ["tset", "validation"]),
+        ("data inspect", ["FOLDER missing"]),
+        ("train autoencoder --optimization.stepz 3", ["--optimization.steps"]),
+        ("train text-to-image --network.patch-size 3", ["latent_size", "multiple of 3"]),
+        ("train text-to-image --network.width 250", ["width", "multiple"]),
+        ("train text-to-image --condition-drop 7", ["condition_drop", "share"]),
+        ("train text-to-image --scenes 1", ["scenes", "at least 2"]),
+        ("train autoencoder --network.quarter-channels 50", ["quarter_channels", "multiple of 8"]),
+        ("train autoencoder --data-seed -1", ["data_seed"]),
+        ("train autoencoder --optimization.max-grad-norm inf", ["max_grad_norm"]),
+        ("train emoji-classifier --network.num-classes 3", ["num_classes 3"]),
+        ("train rt1-tabletop --network.channels 30 60", ["channels[0]"]),
+        ("train rt1-tabletop --preview-episodes 0", ["preview_episodes"]),
+        ("train rt1-tabletop --network.history 0", ["history"]),
+    ],
+)
+def test_a_mistake_in_an_option_is_one_line(capsys: pytest.CaptureFixture[str], words: str, expected: list[str]) -> None:
+    code, out, err = run(capsys, *words.split())
+    assert_one_clear_line(code, err, *expected)
+    assert out == ""
+
+
+def test_help_is_printed_and_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "sample", "--help")
+    assert (code, err) == (0, "")
+    assert "--guidance" in out
+    assert "PROMPT" in out
+
+
+def test_the_systems_own_errors_are_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["sample", "apple", "--checkpoint", "a" * 300], ["sample", "apple", "--out", "a" * 300 + ".png"]):
+        code, _, err = run(capsys, *arguments)
+        assert_one_clear_line(code, err, "file name too long")
+    code, _, err = run(capsys, "sample", "apple", "--checkpoint", "~nobody-of-that-name/model")
+    assert_one_clear_line(code, err, "home directory")
 
 
 def test_bad_prompts_and_places(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -94,12 +136,19 @@ def test_a_picture_model_is_refused_by_evaluate(capsys: pytest.CaptureFixture[st
     assert not (tmp_path / "r").exists()
 
 
-def test_a_training_into_an_occupied_or_unwritable_folder_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_a_training_into_an_impossible_folder_is_refused_before_anything_is_prepared(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, recipe: str
+) -> None:
     (tmp_path / "file").write_text("")
-    code, _, err = run(capsys, "train", "autoencoder", "--out", str(tmp_path / "file" / "run"))
+    code, _, err = run(capsys, "train", recipe, "--out", str(tmp_path / "file" / "run"))
     assert_one_clear_line(code, err, "cannot train into")
-    code, _, err = run(capsys, "train", "autoencoder", "--out", str(tmp_path / "fresh"), "--resume")
+    code, _, err = run(capsys, "train", recipe, "--out", str(tmp_path / "fresh"), "--resume")
     assert_one_clear_line(code, err, "no checkpoint")
+    (tmp_path / "old" / "model").mkdir(parents=True)
+    code, _, err = run(capsys, "train", recipe, "--out", str(tmp_path / "old"))
+    assert_one_clear_line(code, err, "already holds a training run")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "model", "old"]
 
 
 @pytest.mark.parametrize("harm", ["truncated", "flipped"])
@@ -155,3 +204,12 @@ def test_evaluate_reports_and_refuses_to_overwrite(capsys: pytest.CaptureFixture
     assert json.loads(out)["episodes"] == json.loads((tmp_path / "r" / "results.json").read_text())["episodes"] == 1
     code, _, err = run(capsys, *arguments)
     assert_one_clear_line(code, err, "--overwrite")
+
+
+def test_a_full_disk_leaves_no_picture_behind(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, largest_file: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    with largest_file(400):
+        code, _, err = run(capsys, "sample", "a red apple", "--steps", "1", "--num", "2", "--out", str(tmp_path / "a.png"))
+    assert_one_clear_line(code, err.splitlines(keepends=True)[-1], "cannot write", "file too large")
+    assert not list(tmp_path.iterdir())

@@ -141,6 +141,48 @@ def test_articles(name: str, expected: str) -> None:
     assert scenes.indefinite(name) == expected
 
 
+def test_words_of_place_and_size_mean_what_they_say() -> None:
+    # (column, row) of the third of the picture that each word names.
+    thirds = {
+        "": (1, 1),
+        "on the left": (0, 1),
+        "on the right": (2, 1),
+        "at the top": (1, 0),
+        "at the bottom": (1, 2),
+        "in the top left corner": (0, 0),
+        "in the top right corner": (2, 0),
+        "in the bottom left corner": (0, 2),
+        "in the bottom right corner": (2, 2),
+    }
+    sizes: dict[str, set[int]] = {"small": set(), "": set(), "large": set()}
+    for i in range(1500):
+        scene = scenes.sample_scene(i, kind="single", jitter=0.0)
+        (item,) = scene.objects
+        assert (int(item.x // (128 / 3)), int(item.y // (128 / 3))) == thirds[scene.position]
+        assert [word for word in thirds if word and word in scene.caption] == ([scene.position] if scene.position else [])
+        for size in ("small", "large"):
+            assert (f"{size} {item.name}" in scene.caption) == (scene.size == size)
+        if not scene.position:
+            sizes[scene.size].add(round(item.size))
+        assert not re.search(r"\ba [aeio]", scene.caption.replace("a one", ""))
+    assert max(sizes["small"]) < min(sizes[""])
+    assert max(sizes[""]) < min(sizes["large"])
+
+
+def test_backgrounds_have_the_colours_of_their_names() -> None:
+    import colorsys
+
+    hues = {"red": 0, "orange": 28, "yellow": 48, "green": 125, "sky blue": 202, "blue": 217, "purple": 270, "pink": 340}
+    for name, rgb in scenes.BACKGROUNDS.items():
+        hue, lightness, saturation = colorsys.rgb_to_hls(*(value / 255 for value in rgb))
+        if name in hues:
+            away = abs(hue * 360 - hues[name])
+            assert min(away, 360 - away) < 12, name
+            assert saturation > 0.3, name
+        else:
+            assert {"white": lightness > 0.9, "black": lightness < 0.2, "grey": 0.5 < lightness < 0.8, "brown": True}[name]
+
+
 def test_jitter_moves_drawings_and_nothing_else() -> None:
     for index in range(60):
         still, usual = (scenes.sample_scene(index, jitter=jitter) for jitter in (0.0, 1.0))

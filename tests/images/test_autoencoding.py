@@ -69,3 +69,30 @@ def test_latent_statistics_follow_the_data() -> None:
         autoencoder_loss(model, pixels, generator, latent_noise=0.0, prior_weight=0.0, edge_weight=0.0, equivariance_weight=0.0)
     torch.testing.assert_close(model.latent_mean, torch.full((3,), 1.5), atol=0.05, rtol=0.05)
     torch.testing.assert_close(model.latent_std, torch.tensor([0.5, 1.0, 2.0]), atol=0.05, rtol=0.05)
+
+
+def test_every_term_of_the_loss_is_what_it_says() -> None:
+    """A decoder that always answers with the same ramp, against a flat picture: each term by hand."""
+
+    class Ramp(torch.nn.Module):
+        latent_mean, latent_std = torch.zeros(4), torch.ones(4)
+
+        def encode_raw(self, pixels: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(pixels), 4, 2, 2), 0.5) + 0 * pixels.mean()
+
+        def decoder(self, z: torch.Tensor) -> torch.Tensor:
+            side = 8 * z.shape[-1]
+            return (torch.arange(side) / side).expand(len(z), 3, side, side) + 0 * z.mean()
+
+    weights = {"latent_noise": 0.0, "prior_weight": 0.0, "edge_weight": 0.0, "equivariance_weight": 0.0}
+    pixels = torch.zeros(2, 3, 16, 16)
+
+    def loss(**changes: float) -> float:
+        model, rng = Ramp(), torch.Generator().manual_seed(0)
+        return float(autoencoder_loss(model, pixels, rng, **{**weights, **changes})[0])  # type: ignore[arg-type]
+
+    absolute = np.mean(np.arange(16) / 16)
+    assert loss() == pytest.approx(absolute)
+    assert loss(edge_weight=1.0) == pytest.approx(absolute + 1 / 16)  # across columns 1/16, across rows nothing
+    assert loss(equivariance_weight=1.0) == pytest.approx(absolute + np.mean(np.arange(8) / 8))
+    assert loss(prior_weight=1.0) == pytest.approx(absolute + 0.25)

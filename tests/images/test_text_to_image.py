@@ -121,3 +121,90 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     write_checkpoint(path, kind="text-to-image", config=checkpoint.config, tensors=tensors, provenance={}, card="test")
     with pytest.raises(CheckpointError, match=r"patch_out.weight is missing; surprise is unknown"):
         ornstein.load(path)
+
+
+class OneAnswer(torch.nn.Module):
+    """The exact v of data that are a single point a prompt: x_0 = the sentence's first numbers, repeated."""
+
+    def __init__(self, schedule: NoiseSchedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+
+    @staticmethod
+    def answer(sentence: torch.Tensor) -> torch.Tensor:
+        return 3 * sentence[:, :4, None, None].expand(-1, -1, 16, 16)
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor, condition: object) -> torch.Tensor:
+        alpha, sigma = self.schedule.alpha_sigma(t, x_t)
+        x_0 = self.answer(condition.sentence)  # type: ignore[attr-defined]
+        return alpha * (x_t - alpha * x_0) / sigma - sigma * x_0
+
+
+@pytest.fixture
+def knowing(pipeline: TextToImagePipeline) -> TextToImagePipeline:
+    """A pipeline whose denoiser is exact."""
+    exact = TextToImagePipeline(*_networks(), _config())
+    exact.denoiser = OneAnswer(exact.schedule)  # type: ignore[assignment]
+    return exact
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm++", "euler", "heun"])
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_every_prompt_gets_its_own_answer(knowing: TextToImagePipeline, sampler: str, batch_size: int) -> None:
+    prompts = ["a red apple", "two keys", "a dog above a car"]
+    drawn = knowing.denoise(
+        prompts, [0, 1, 2], num_inference_steps=7, guidance_scale=1.0, seed=0, sampler=sampler, batch_size=batch_size
+    )
+    wanted = OneAnswer.answer(torch.from_numpy(knowing.text.encode(prompts)))
+    torch.testing.assert_close(drawn, wanted, atol=2e-3, rtol=0)
+    assert (wanted[0] - wanted[1]).abs().max() > 0.05
+
+
+def test_the_sampler_is_the_one_that_was_named(pipeline: TextToImagePipeline) -> None:
+    kinds = {"ddim": "DDIM", "ddpm": "DDPM", "dpm++": "DPMSolverPP2M", "euler": "Euler", "heun": "Heun"}
+    for name, kind in kinds.items():
+        sampler = pipeline.sampler(name, 5)  # type: ignore[arg-type]
+        assert (type(sampler).__name__, sampler.num_steps, sampler.prediction) == (kind, 5, "v_prediction")
+    assert pipeline.sampler("ddim", 5, eta=0.3).eta == 0.3  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match="leave it at 0"):
+        pipeline.sampler("heun", 5, eta=0.3)
+
+
+def test_a_generator_draws_the_seed(pipeline: TextToImagePipeline) -> None:
+    generator = torch.Generator().manual_seed(3)
+    first, second = (_draw(pipeline, "a key", generator=generator) for _ in range(2))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, _draw(pipeline, "a key", generator=torch.Generator().manual_seed(3)))
+    with pytest.raises(DataError, match="not both"):
+        pipeline("a key", seed=1, generator=generator)
+
+
+def test_a_prompt_is_never_cut_in_silence(pipeline: TextToImagePipeline) -> None:
+    words = ["key"] * 40
+    counts = [pipeline.text.count_pieces(" ".join(words[:n])) for n in range(1, 41)]
+    fits = max(n for n, count in enumerate(counts, 1) if count <= NETWORK.text_length)
+    pipeline(" ".join(words[:fits]), num_inference_steps=1)
+    with pytest.raises(DataError, match=f"{counts[fits]} word pieces and this model reads {NETWORK.text_length}"):
+        pipeline(" ".join(words[: fits + 1]), num_inference_steps=1)
+
+
+def test_a_damaged_or_foreign_neighbour_is_no_obstacle(tmp_path: Path) -> None:
+    denoiser, autoencoder = _networks()
+    config = {"quarter_channels": 8, "eighth_channels": 8, "encoder_blocks": 1, "decoder_blocks": 1, "latent_channels": 4}
+    own = tmp_path / "model" / "autoencoder"
+    write_checkpoint(own, kind="autoencoder", config=config, tensors=autoencoder.state_dict(), provenance={}, card="")
+    fingerprint = read_checkpoint(own).fingerprint
+    (tmp_path / "autoencoder").mkdir()
+    (tmp_path / "autoencoder" / "config.json").write_text("{")
+    folder = tmp_path / "drawer"
+    write_checkpoint(
+        folder,
+        kind="text-to-image",
+        config=_config(fingerprint).to_json(),
+        tensors=denoiser.state_dict(),
+        provenance={},
+        card="",
+    )
+    assert TextToImagePipeline.from_checkpoint(read_checkpoint(folder), [own])
+    with pytest.raises(CheckpointError, match=r"found: .*autoencoder.*damaged"):
+        TextToImagePipeline.from_checkpoint(read_checkpoint(folder))

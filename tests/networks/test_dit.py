@@ -38,6 +38,39 @@ def test_output_is_zero_and_blocks_are_the_identity_at_the_start() -> None:
     torch.testing.assert_close(fresh.blocks[0](tokens, modulation, text, mask), tokens)
 
 
+def test_where_a_patch_is_matters(network: DiT) -> None:
+    """Without positions, exchanging two patches of the input would merely exchange them in the output."""
+    x, t, condition = _inputs()
+    swapped = x.clone()
+    swapped[..., :2, :2], swapped[..., 6:, 6:] = x[..., 6:, 6:], x[..., :2, :2]
+    out, other = network(x, t, condition), network(swapped, t, condition)
+    assert (other[..., :2, :2] - out[..., 6:, 6:]).abs().max() > 1e-3
+
+
+def test_the_sentence_is_standardised(network: DiT) -> None:
+    x, t, condition = _inputs()
+    network.sentence_mean.fill_(0.7)
+    network.sentence_std.fill_(2.0)
+    standardised = condition._replace(sentence=condition.sentence * 2.0 + 0.7)
+    after = network(x, t, standardised)
+    network.sentence_mean.zero_()
+    network.sentence_std.fill_(1.0)
+    torch.testing.assert_close(after, network(x, t, condition), atol=1e-4, rtol=1e-4)
+    assert (after - network(x, t, standardised)).abs().max() > 1e-3
+
+
+def test_every_modulation_acts(network: DiT) -> None:
+    x, t, condition = _inputs()
+    before = network(x, t, condition)
+    for block in network.blocks:
+        for part in range(6):
+            with torch.no_grad():
+                block.modulation_offset[part] += 1.0
+            assert (network(x, t, condition) - before).abs().max() > 1e-4
+            with torch.no_grad():
+                block.modulation_offset[part] -= 1.0
+
+
 def test_padding_pieces_do_not_matter(network: DiT) -> None:
     x, t, condition = _inputs()
     garbage = condition._replace(pieces=torch.where(condition.mask[..., None], condition.pieces, 99.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,16 @@ import pytest
 import torch
 
 import ornstein
-from ornstein.core.errors import ContractError, TrainingError
+from ornstein.actions import UniformBins
+from ornstein.core.errors import ContractError, DataError, TrainingError
+from ornstein.data import generate
 from ornstein.data.lerobot import LeRobotDataset
+from ornstein.data.robot_windows import RobotWindows
 from ornstein.evaluation import VALIDATION_SEED, evaluate_policy, rollouts
+from ornstein.language import UniversalSentenceEncoder
 from ornstein.policies import RT1Config
-from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, _preview, train_rt1_tabletop
-from ornstein.simulation import sample_scene
+from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, _batch, _preview, train_rt1_tabletop
+from ornstein.simulation import contract, sample_scene
 from ornstein.training import Optimization
 
 NETWORK = RT1Config(image_size=64, history=2, channels=(8, 8), blocks=(1, 1), tokens=2, width=16, depth=1, heads=2)
@@ -55,6 +60,39 @@ def test_the_exported_policy_can_be_evaluated_and_names_its_origin(trained: Path
     assert record["training_data"] == data.fingerprint
     assert record["checkpoint"] == policy.fingerprint
     assert result.episodes == 1
+
+
+def test_a_batch_shows_sentence_state_and_action_of_the_same_moment(trained: Path, tmp_path: Path) -> None:
+    """Against the data set read row by row."""
+    data = LeRobotDataset(trained / "data")
+    windows = RobotWindows(data, "front", 2, tmp_path, seed=3)
+    bins = UniformBins.from_contract(contract(64), 256)
+    encoder = UniversalSentenceEncoder()
+    drawn = windows.at(np.arange(8))
+    batch = _batch(drawn, encoder, bins, 7)
+    frames = np.stack(list(data.frames("front")))
+    for k in range(8):
+        (row,) = [r for r in range(len(data)) if np.array_equal(data.states[r], batch["state"][k, 0].numpy())]
+        episode = next(e for e in data.episodes if e.start <= row < e.stop)
+        assert row + 2 <= episode.stop
+        np.testing.assert_array_equal(batch["state"][k], data.states[row : row + 2])
+        np.testing.assert_array_equal(batch["pictures"][k], frames[row : row + 2])
+        np.testing.assert_array_equal(batch["sentence"][k], encoder.encode([episode.task])[0])
+        np.testing.assert_allclose(bins.decode(batch["tokens"][k].numpy()), data.actions[row : row + 2], atol=0.5 / 256 + 1e-6)
+        np.testing.assert_array_equal(batch["target_pixel"][k], data.target_pixels[row : row + 2])
+    assert len({batch["tokens"][k].numpy().tobytes() for k in range(8)}) > 4
+
+
+def test_data_of_unknown_origin_are_refused(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(trained / "data", copy)
+    monkeypatch.setattr(generate, "FIRST_EVALUATION_SEED", 1)
+    with pytest.raises(DataError, match="belong to evaluations"):
+        train_rt1_tabletop(_recipe(data=copy), tmp_path / "run")
+    (named,) = copy.rglob("*contract*.json")
+    named.unlink()
+    with pytest.raises(ContractError, match="has no contract"):
+        train_rt1_tabletop(_recipe(data=copy), tmp_path / "run")
 
 
 def test_the_preview_says_how_many_scenes_were_solved(trained: Path) -> None:

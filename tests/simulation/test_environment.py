@@ -117,6 +117,21 @@ def test_the_tool_goes_where_the_action_says(env: TabletopEnv) -> None:
     np.testing.assert_allclose(_euler_angles(turned), [0, 0, 0.2], atol=0.03)
 
 
+def test_the_state_says_how_the_tool_is_turned(env: TabletopEnv) -> None:
+    """About the base's fixed axes, from pointing straight down."""
+    env.reset(seed=4)
+    for axis, angle in ((3, 0.2), (4, -0.2), (5, 0.4)):
+        env.reset(seed=4)
+        turn = STILL.copy()
+        turn[2], turn[axis] = 0.02, angle / 2
+        for _ in range(2):
+            env.step(turn)
+        observation, *_ = env.step(STILL)
+        expected = np.zeros(3)
+        expected[axis - 3] = angle
+        np.testing.assert_allclose(observation["agent_pos"][3:6], expected, atol=0.03)
+
+
 def test_the_gripper_opens_at_zero_and_closes_at_one(env: TabletopEnv) -> None:
     env.reset(seed=4)
     close = STILL.copy()

@@ -91,6 +91,13 @@ def test_labels_stay_clean_while_the_executed_action_is_disturbed(env: TabletopE
     assert np.abs(disturbed.actions[:2, :2]).max(axis=1) == pytest.approx([0.04, 0.04], abs=1e-6)
 
 
+def test_disturbances_turn_the_tool_over_the_table_only(env: TabletopEnv) -> None:
+    disturbed = generate_episode(env, PickExpert(), 7, noise=1.0)
+    assert np.abs(disturbed.states[:, 3:5]).max() < 0.06  # the servos lag a little
+    clean = generate_episode(env, PickExpert(), 7)
+    assert np.abs(np.diff(disturbed.states[:4, 5]) - np.diff(clean.states[:4, 5])).max() > 0.02
+
+
 def test_a_recording_depends_on_its_seed_alone(env: TabletopEnv) -> None:
     first = generate_episode(env, PickExpert(), 9, noise=0.3)
     generate_episode(env, PickExpert(), 10, noise=0.3)

@@ -52,3 +52,31 @@ def test_two_processes_train_like_one(tmp_path: Path, tiny: ModuleType) -> None:
         assert theirs["loss"] == pytest.approx(mine["loss"], rel=1e-5)
         assert theirs["gradient_norm"] == pytest.approx(mine["gradient_norm"], rel=1e-4)
     assert {row["rank"] for row in rows[1]} == {0.5}  # what is logged is the mean over the processes
+
+
+_STOPPED = """
+import os, signal
+signalled = iter(range(1, 1000))
+def noisy(model, batch, rng):
+    if next(signalled) == 3 and os.environ["RANK"] == "1":  # one of them alone, far from any line of the log
+        os.kill(os.getpid(), signal.SIGTERM)
+    return tiny.deterministic_loss(model, batch, rng)
+model = tiny.network()
+model.norm, model.dropout = tiny.nn.Identity(), tiny.nn.Identity()
+try:
+    tiny.run(Path({out!r}), tiny.settings(log_every=100), model=model, loss_fn=noisy)
+except SystemExit as stop:
+    print(f"rank {{os.environ['RANK']}} stopped with {{stop.code}}", flush=True)
+"""
+
+
+def test_all_stop_at_the_step_at_which_one_is_told_to(tmp_path: Path, tiny: ModuleType) -> None:
+    program = tmp_path / "program.py"
+    loading = _PROGRAM.split("model = tiny.initialise", maxsplit=1)[0]
+    program.write_text((loading + _STOPPED).format(tiny=str(tiny.__file__), out=str(tmp_path / "run")))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert "rank 0 stopped with 130" in done.stdout, done.stderr[-3000:]
+    assert "rank 1 stopped with 130" in done.stdout
+    assert "step-0000003" in [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]

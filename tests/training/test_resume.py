@@ -50,10 +50,10 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
     with pytest.raises(SystemExit) as stopped:
         tiny.run(tmp_path / "resumed", optimization, loss_fn=_interrupting(tiny, at, signal.SIGINT))
     assert stopped.value.code == 130
-    assert f"stopped at step {at} of 12; go on with the same command and --resume" in capsys.readouterr().out
+    assert f"stopped at step {at} of 12; go on with the same command and --resume" in capsys.readouterr().err
     assert not (tmp_path / "resumed" / "model").exists()
     resumed = tiny.run(tmp_path / "resumed", optimization, resume=True)
-    assert f"resuming at step {at} of 12" in capsys.readouterr().out
+    assert f"resuming at step {at} of 12" in capsys.readouterr().err
     tiny.assert_same_bits(tiny.final_state(tmp_path / "straight"), tiny.final_state(tmp_path / "resumed"))
     exported = [read_checkpoint(result.model_path) for result in (straight, resumed)]
     assert exported[0].fingerprint == exported[1].fingerprint
@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(tmp_path: Path, tiny: ModuleT
     weights = tmp_path / "damaged" / "checkpoints" / "step-0000007" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
     tiny.run(tmp_path / "damaged", resume=True)
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "warning: passing over a damaged checkpoint" in out
     assert "resuming at step 5" in out
     tiny.assert_same_bits(tiny.final_state(tmp_path / "straight"), tiny.final_state(tmp_path / "damaged"))

@@ -42,7 +42,9 @@ def read(target: Any, arguments: Sequence[str], name: str) -> Any:
     """What `target` (a dataclass or function) makes of the words. Errors as for `call`."""
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), contextlib.ExitStack() as stack:
+            if not {"-h", "--help"} & set(arguments):  # tyro draws its boxes in what standard output can show
+                stack.enter_context(contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")))
             return tyro.cli(target, args=list(arguments), prog=f"ornstein {name}")
     except SystemExit as stop:
         if stop.code in (0, None):
@@ -52,10 +54,9 @@ def read(target: Any, arguments: Sequence[str], name: str) -> Any:
 
 def _in_one_line(box: str, arguments: Sequence[str], name: str) -> str:
     """tyro frames its message, the nearest options and a pointer to the help in a box, with a rule between the parts."""
-    lines = [line.removeprefix("│ ").removesuffix("│").rstrip() for line in box.splitlines() if line.startswith("│")]
     parts: list[list[str]] = [[]]
-    for line in lines:
-        if line.startswith("──"):
+    for line in re.findall(r"^│ (.*?)\s*│$", box, re.MULTILINE):
+        if re.fullmatch("─{8,}", line):
             parts.append([])
         else:
             parts[-1].append(line)

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from ornstein.actions import UniformBins
     from ornstein.core.contract import EmbodimentContract
     from ornstein.data.lerobot import LeRobotDataset
+    from ornstein.data.robot_windows import Windows
+    from ornstein.language import UniversalSentenceEncoder
     from ornstein.training import Batch, TrainResult
 
 _PREVIEW_SIZE = 160
@@ -99,14 +102,7 @@ def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = F
     encoder = UniversalSentenceEncoder()
 
     def batch_of(indices: np.ndarray) -> Batch:
-        drawn = windows.at(indices)
-        return {
-            "pictures": torch.from_numpy(drawn.pictures),
-            "sentence": torch.from_numpy(encoder.encode(drawn.tasks)),
-            "state": torch.from_numpy(drawn.states[..., : recipe.network.state_size]),
-            "tokens": torch.from_numpy(bins.encode(drawn.actions)[0]),
-            "target_pixel": torch.from_numpy(drawn.target_pixels),
-        }
+        return _batch(windows.at(indices), encoder, bins, recipe.network.state_size)
 
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         return rt1_loss(
@@ -143,6 +139,19 @@ def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = F
         card=_card(data),
         resume=resume,
     )
+
+
+def _batch(drawn: Windows, encoder: UniversalSentenceEncoder, bins: UniformBins, state_size: int) -> Batch:
+    """Windows as `rt1_loss` takes them."""
+    import torch
+
+    return {
+        "pictures": torch.from_numpy(drawn.pictures),
+        "sentence": torch.from_numpy(encoder.encode(drawn.tasks)),
+        "state": torch.from_numpy(drawn.states[..., :state_size]),
+        "tokens": torch.from_numpy(bins.encode(drawn.actions)[0]),
+        "target_pixel": torch.from_numpy(drawn.target_pixels),
+    }
 
 
 def _demonstrations(folder: Path, image_size: int) -> tuple[LeRobotDataset, EmbodimentContract]:
