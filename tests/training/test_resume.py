@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -58,6 +59,12 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
     exported = [read_checkpoint(result.model_path) for result in (straight, resumed)]
     assert exported[0].fingerprint == exported[1].fingerprint
     tiny.assert_same_bits(exported[0].tensors(), exported[1].tensors())
+    # What was logged, too, all but the clock.
+    logs = []
+    for folder in ("straight", "resumed"):
+        rows = [json.loads(line) for line in (tmp_path / folder / "log.jsonl").read_text().splitlines()]
+        logs.append([{k: v for k, v in row.items() if k not in ("seconds", "samples_per_second")} for row in rows])
+    assert logs[0] == logs[1]
 
 
 def test_sigterm_is_as_good(tmp_path: Path, tiny: ModuleType) -> None:

@@ -192,6 +192,8 @@ class _Training:
             channels_last=settings.channels_last,
         )
         window = Window(settings.batch_size)
+        if self.state.window:
+            window.restore(self.state.window, self.device)
         rng = torch.Generator(self.device)
         self.reporter.start(self.state.step)
         started = time.perf_counter() - self.state.seconds
@@ -258,6 +260,7 @@ class _Training:
                 rate = learning_rate_at(done - 1, settings)
                 self.run.log({"step": done, "seconds": round(self.state.seconds, 1), "learning_rate": rate, **row})
         if (done % settings.checkpoint_every == 0 or last or stopping) and self.main:
+            self.state.window = window.to_json()
             self._save()
         if self.preview is not None and self.main and (done % settings.preview_every == 0 or last):
             self._show(self.preview, done)

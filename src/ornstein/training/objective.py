@@ -58,9 +58,23 @@ class Window:
         for name, value in parts.items():
             self._parts[name] = self._parts[name] + value if name in self._parts else value
 
+    def to_json(self) -> dict[str, Any]:
+        """What was added since the last line, for a checkpoint between two lines."""
+        parts = {name: float(value) for name, value in self._parts.items()}
+        return {"count": self._count, "loss": self._loss, "norm": self._norm, "parts": parts, "seconds": self._seconds()}
+
+    def restore(self, data: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from what `to_json` gave."""
+        self._count, self._loss, self._norm = data["count"], data["loss"], data["norm"]
+        self._parts = {name: torch.tensor(value, device=device) for name, value in data["parts"].items()}
+        self._started = time.perf_counter() - data["seconds"]
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started
+
     def close(self, accelerator: Accelerator) -> dict[str, float]:
         """The means, over all processes; starts a new window."""
-        n, seconds = self._count, time.perf_counter() - self._started
+        n, seconds = self._count, self._seconds()
         parts = accelerator.reduce(self._parts, "mean") if accelerator.num_processes > 1 else self._parts
         row = {
             "loss": self._loss / n,

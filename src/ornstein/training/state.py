@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,7 +28,7 @@ _PROGRESS = "training_state/progress.json"
 
 @dataclass
 class TrainingState:
-    """step: updates done. seconds: spent on them, over all sessions. loss: mean over the last logged steps.
+    """step: updates done. seconds: spent on them, over all sessions. loss: mean over the last logged steps; window: sums since.
 
     Everything else of a step is a function of its number.
     """
@@ -39,6 +39,7 @@ class TrainingState:
     step: int = 0
     seconds: float = 0.0
     loss: float = math.nan
+    window: Mapping[str, Any] = field(default_factory=dict)
 
     def save(
         self,
@@ -53,7 +54,7 @@ class TrainingState:
     ) -> None:
         """Write it all; see `write_checkpoint` for what can go wrong."""
         loss = self.loss if math.isfinite(self.loss) else None
-        progress = {"step": self.step, "seconds": self.seconds, "loss": loss}
+        progress = {"step": self.step, "seconds": self.seconds, "loss": loss, "window": self.window}
         write_checkpoint(
             folder,
             kind=kind,
@@ -88,6 +89,7 @@ class TrainingState:
         progress = json.loads(checkpoint.read_bytes(_PROGRESS))
         self.step, self.seconds = progress["step"], progress["seconds"]
         self.loss = math.nan if progress["loss"] is None else progress["loss"]
+        self.window = progress["window"]
 
     def _moments(self) -> dict[str, torch.Tensor]:
         return {
