@@ -46,6 +46,7 @@ bench: ## measure the shipped models (writes benchmarks/results and the README's
 	$(BIN)/python benchmarks/robot.py
 	$(BIN)/python benchmarks/pictures.py
 	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python benchmarks/cards.py
 
 clean: ## delete what was built here, .venv included
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist demo

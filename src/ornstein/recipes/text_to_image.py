@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ornstein.images.text_to_image import TextToImageConfig
     from ornstein.training import Batch, TrainResult
 
+CARD = """Draws what a sentence says, in the latent space of the checkpoint `autoencoder`. Trained on 40,000 captioned scenes of OpenMoji
+drawings (stream seed 0) that hold none of the held-out combinations. The drawings are CC BY-SA 4.0 by OpenMoji
+(https://openmoji.org), and so are these weights and the pictures that they draw."""
+
 PREVIEW_PROMPTS = (
     "a red apple on a yellow background",
     "a rocket on a black background",
@@ -125,6 +129,7 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
         config=config.to_json(),
         hyper_parameters=asdict(recipe),
         preview=_previewer(config, first_stage),
+        card=CARD,
         resume=resume,
     )
     _bring_along(first_stage, out / "model")

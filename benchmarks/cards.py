@@ -1,0 +1,78 @@
+"""Writes the measured figures into the shipped models' cards, from benchmarks/results.
+
+    .venv/bin/python benchmarks/cards.py
+
+Data and licence come from the recipe, all else from the checkpoint's own provenance: a card holds nothing typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from record import RESULTS
+
+from ornstein.core import read_checkpoint
+from ornstein.hub import BUNDLED, SHIPPED
+from ornstein.recipes import autoencoder, emoji_classifier, text_to_image
+from ornstein.training.export import describe
+
+CARDS = {"autoencoder": autoencoder.CARD, "emoji-classifier": emoji_classifier.CARD, "text-to-image": text_to_image.CARD}
+_MEASURED = "\n## Measured\n"
+
+
+def figures(name: str) -> list[tuple[str, Any]]:
+    """What the benchmarks say about one model."""
+    pictures, robot = (json.loads((RESULTS / f"{part}.json").read_text()) for part in ("pictures", "robot"))
+    match name:
+        case "autoencoder":
+            return [
+                ("PSNR on fresh scenes", pictures["autoencoder"]),
+                ("judge on reconstructions", pictures["judge_on_reconstructions"]),
+            ]
+        case "emoji-classifier":
+            return [("accuracy on fresh clean scenes", pictures["judge_on_clean_scenes"])]
+        case "text-to-image":
+            alignment = {key: value for key, value in pictures["alignment"].items() if key != "missed"}
+            return [*alignment.items(), ("seconds a picture", pictures["seconds_a_picture_50_steps_guided"])]
+        case _:
+            return [(key, value) for key, value in robot.items() if key.startswith("policy")]
+
+
+def card(name: str) -> str:
+    """The card in markdown."""
+    checkpoint = read_checkpoint(BUNDLED / name)
+    if name in CARDS:
+        text = describe(checkpoint.provenance, checkpoint.kind, CARDS[name])
+    else:  # written by the recipe, which knew the data
+        text = (checkpoint.path / "card.md").read_text(encoding="utf8").split(_MEASURED)[0]
+    rows = [f"| {what.replace('_', ' ')} | {_words(entry)} |" for what, entry in figures(name)]
+    return "\n".join(
+        [
+            text.rstrip(),
+            _MEASURED,
+            "| | |",
+            "|---|---|",
+            *rows,
+            "",
+            "From `benchmarks/results/`, where seeds and commands stand too.",
+            "",
+        ]
+    )
+
+
+def _words(entry: dict[str, Any]) -> str:
+    kept = {key: value for key, value in entry.items() if not isinstance(value, list) or len(value) == 2}
+    return ", ".join(f"{key} {_number(value)}" for key, value in kept.items())
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, list):
+        return " – ".join(map(_number, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    for shipped in SHIPPED:
+        (BUNDLED / shipped / "card.md").write_text(card(shipped), encoding="utf8")
+        print(BUNDLED / shipped / "card.md")
