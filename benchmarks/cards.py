@@ -33,8 +33,9 @@ def figures(name: str) -> list[tuple[str, Any]]:
         case "emoji-classifier":
             return [("accuracy on fresh clean scenes", pictures["judge_on_clean_scenes"])]
         case "text-to-image":
-            alignment = {key: value for key, value in pictures["alignment"].items() if key != "missed"}
-            return [*alignment.items(), ("seconds a picture", pictures["seconds_a_picture_50_steps_guided"])]
+            seen = [(key, value) for key, value in pictures["alignment"].items() if key != "missed"]
+            unseen = ("object named first, held-out backgrounds", pictures["alignment_held_out"]["object_named_first"])
+            return [*seen, unseen, ("seconds a picture", pictures["seconds_a_picture_50_steps_guided"])]
         case _:
             return [(key, value) for key, value in robot.items() if key.startswith("policy")]
 

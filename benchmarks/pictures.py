@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from PIL import Image
 from record import RESULTS, share, write
 
 import ornstein
@@ -62,15 +63,30 @@ def reconstruction(pipeline: TextToImagePipeline, n: int) -> dict[str, Any]:
     return {"n": n, "psnr_db_mean": values.mean(), "ci95": [values.mean() - error, values.mean() + error]}
 
 
-def alignment(pipeline: TextToImagePipeline, judge: EmojiJudge, n: int, steps: int, guidance: float) -> dict[str, Any]:
-    """Every name of the vocabulary in turn, each on a random background; one picture a prompt, first attempt."""
-    rng = np.random.default_rng(PICTURE_SEED)
-    names = [openmoji.names()[i % len(openmoji.names())] for i in range(n)]
-    colors = [str(rng.choice(list(BACKGROUNDS))) for _ in names]
-    prompts = [
-        f"{indefinite(name)} on a {color} background".replace("a orange", "an orange")
-        for name, color in zip(names, colors, strict=True)
-    ]
+def cases(n: int, *, held_out: bool) -> list[tuple[str, str]]:
+    """n times a name of the vocabulary, in turn, and a random background: any, or one that it was never shown on in training."""
+    rng = np.random.default_rng([PICTURE_SEED, held_out])
+    names, chosen = openmoji.names(), []
+    for k in range(max(n * 4, 4 * len(names))):
+        name = names[k % len(names)]
+        colors = [color for color in BACKGROUNDS if is_held_out("single", name, color) or not held_out]
+        if colors and len(chosen) < n:
+            chosen.append((name, str(rng.choice(colors))))
+    return chosen
+
+
+def alignment(
+    pipeline: TextToImagePipeline,
+    judge: EmojiJudge,
+    wanted: list[tuple[str, str]],
+    steps: int,
+    guidance: float,
+    sheet: Path | None = None,
+) -> dict[str, Any]:
+    """One picture a prompt, first attempt, read by the judge."""
+    n = len(wanted)
+    names, colors = zip(*wanted, strict=True)
+    prompts = [f"{indefinite(name)} on a {color} background".replace("a orange", "an orange") for name, color in wanted]
     latents = pipeline.denoise(
         prompts,
         list(range(n)),
@@ -81,21 +97,20 @@ def alignment(pipeline: TextToImagePipeline, judge: EmojiJudge, n: int, steps: i
         track=lambda items, total: track(items, total, "drawing"),
     )
     pictures = pipeline.decode(latents)
+    if sheet is not None:
+        _contact_sheet(pictures, sheet)
     verdicts = judge.verdicts(pictures)
     named = np.array([v.ranking[0] for v in verdicts])
     right = named == np.array(names)
-    among_five = sum(name in v.ranking for v, name in zip(verdicts, names, strict=True))
     # What the judge would say of another prompt's object: all prompts shuffled against the pictures, many times over. Neighbours in
     # the vocabulary look alike, so a shift by one would not do.
+    rng = np.random.default_rng(PICTURE_SEED)
     control = [named == rng.permutation(names) for _ in range(_SHUFFLES)]
-    unseen = np.array([is_held_out("single", name, color) for name, color in zip(names, colors, strict=True)])
-    backgrounds = sum(a == b for a, b in zip(judge.backgrounds(pictures), colors, strict=True))
     return {
         "settings": {"steps": steps, "guidance": guidance, "sampler": "ddim", "seed": PICTURE_SEED},
         "object_named_first": share(int(right.sum()), n),
-        "object_among_first_five": share(among_five, n),
-        "background_right": share(backgrounds, n),
-        "object_named_first_on_held_out_combinations": share(int(right[unseen].sum()), int(unseen.sum())),
+        "object_among_first_five": share(sum(name in v.ranking for v, name in zip(verdicts, names, strict=True)), n),
+        "background_right": share(sum(a == b for a, b in zip(judge.backgrounds(pictures), colors, strict=True)), n),
         "control_shuffled_captions": {
             **share(int(control[0].sum()), n),
             "mean_rate_of_shuffles": float(np.mean(control)),
@@ -103,6 +118,13 @@ def alignment(pipeline: TextToImagePipeline, judge: EmojiJudge, n: int, steps: i
         },
         "missed": [[prompt, said] for prompt, said, good in zip(prompts, named.tolist(), right, strict=True) if not good],
     }
+
+
+def _contact_sheet(pictures: np.ndarray, path: Path, columns: int = 12, rows: int = 4) -> None:
+    """Evenly spread over the prompts, none selected."""
+    chosen = np.linspace(0, len(pictures) - 1, columns * rows).round().astype(int)
+    grid = pictures[chosen].reshape(rows, columns, *pictures.shape[1:])
+    Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in grid])).save(path, quality=88)
 
 
 def seconds_a_picture(pipeline: TextToImagePipeline, repeats: int, guidance: float) -> dict[str, Any]:
@@ -130,6 +152,7 @@ def main(
     checkpoint: str = "text-to-image",
     judge_checkpoint: str = "emoji-classifier",
     out: Annotated[Path, tyro.conf.arg(help="results file")] = RESULTS / "pictures.json",
+    sheet: Annotated[Path | None, tyro.conf.arg(help="a contact sheet of the pictures")] = RESULTS / "pictures.jpg",
 ) -> None:
     """Measure the shipped picture models."""
     pipeline = ornstein.load(checkpoint, expect="text-to-image")
@@ -140,7 +163,8 @@ def main(
         "judge_on_clean_scenes": judge_on_clean_scenes(judge, scenes),
         "judge_on_reconstructions": judge_on_reconstructions(judge, pipeline, scenes),
         "autoencoder": reconstruction(pipeline, min(scenes, 500)),
-        "alignment": alignment(pipeline, judge, prompts, steps, guidance),
+        "alignment": alignment(pipeline, judge, cases(prompts, held_out=False), steps, guidance, sheet),
+        "alignment_held_out": alignment(pipeline, judge, cases(prompts // 2, held_out=True), steps, guidance),
         "seconds_a_picture_50_steps_guided": seconds_a_picture(pipeline, 7, guidance),
     }
     write(out, measured)

@@ -24,8 +24,11 @@ def table(results: Path = RESULTS) -> str:
     low, high = psnr["ci95"]
     rows = [
         (f"a frozen judge names the prompt's object first, among {pictures['vocabulary']}", _share(drawn["object_named_first"])),
-        ("the same on combinations never trained on", _share(drawn["object_named_first_on_held_out_combinations"])),
-        ("control: another prompt's object", _share(drawn["control_shuffled_captions"])),
+        (
+            "the same, on a background that training never showed it on",
+            _share(pictures["alignment_held_out"]["object_named_first"]),
+        ),
+        ("control: prompts shuffled", f"{drawn['control_shuffled_captions']['mean_rate_of_shuffles']:.1%}, mean of 100 shuffles"),
         ("background as asked", _share(drawn["background_right"])),
         ("the judge itself on fresh clean scenes", _share(pictures["judge_on_clean_scenes"])),
         ("the judge on the autoencoder's reconstructions of them", _share(pictures["judge_on_reconstructions"])),
@@ -44,10 +47,10 @@ def table(results: Path = RESULTS) -> str:
         ("`ornstein --help`", f"{startup['help']['median']:.2f} s"),
     ]
     lines = ["| what | measured (95 % interval) |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]
-    machine = pictures["hardware"]
+    hardware = pictures["hardware"]
     lines += [
         "",
-        f"On {machine['cores']} cores ({machine['machine']}), torch {machine['torch']}; seeds, commands and all else in `benchmarks/results/`;"
+        f"On {hardware['cores']} cores ({hardware['machine']}); seeds, commands and all else in `benchmarks/results/`;"
         " `make bench` measures again.",
     ]
     return "\n".join(lines)
