@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+from ornstein.core import read_checkpoint
+from ornstein.hub import BUNDLED, SHIPPED
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -32,6 +36,33 @@ def test_the_diffusion_core_on_an_exact_denoiser() -> None:
     names: dict[str, torch.Tensor] = {}
     exec(BLOCKS[1], names)
     assert f"{names['x_0'].mean():.3f} and {names['x_0'].std():.3f}" in BLOCKS[1]
+
+
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_every_figure_on_the_page_and_in_the_cards_comes_from_a_results_file() -> None:
+    import cards
+    import readme
+
+    assert readme.with_figures(README, readme.table()) == README, "run benchmarks/readme.py"
+    for name in SHIPPED:
+        assert (BUNDLED / name / "card.md").read_text(encoding="utf8") == cards.card(name), "run benchmarks/cards.py"
+    for line in README.split(readme.BEGIN)[0].splitlines() + README.split(readme.END)[1].splitlines():
+        assert not re.search(r"\d+(\.\d+)? ?(%|dB)", line), line
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_results_are_of_the_shipped_models() -> None:
+    from record import RESULTS
+
+    pictures, robot = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("pictures", "robot"))
+    for name, fingerprint in pictures["checkpoints"].items():
+        assert fingerprint == read_checkpoint(BUNDLED / name).fingerprint, name
+    assert robot["policy_instruction_none"]["checkpoint"] == read_checkpoint(BUNDLED / "rt1-tabletop").fingerprint
 
 
 def test_the_names_on_the_page_exist() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,3 +141,19 @@ def test_data_for_another_picture_size_are_refused(trained: Path, tmp_path: Path
     network = replace(NETWORK, image_size=128)
     with pytest.raises(ContractError, match="64"):
         train_rt1_tabletop(_recipe(network=network, data=trained / "data"), tmp_path / "run")
+
+
+def test_two_processes_record_once_and_train_together(tmp_path: Path) -> None:
+    """The command as a launcher runs it."""
+    options = (
+        "--episodes 3 --preview-episodes 1 --network.image-size 64 --network.history 2 --network.channels 8 8 --network.blocks 1 1"
+        " --network.tokens 2 --network.width 16 --network.depth 1 --network.heads 2 --optimization.steps 2 --optimization.batch-size 4"
+    )
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ornstein"]
+    command = [*launcher, "train", "rt1-tabletop", "--out", str(tmp_path / "run"), *options.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    policy = ornstein.load(tmp_path / "run", expect="rt1")
+    assert policy.provenance["processes"] == 2
+    assert len(LeRobotDataset(tmp_path / "run" / "data").episodes) == 3

@@ -82,7 +82,10 @@ def ddpm_loss(
     precision = torch.promote_types(x_0.dtype, torch.float32)
     per_sample = (predicted.to(precision) - target.to(precision)).square().flatten(1).mean(1)
     if weighting == "min_snr":
-        per_sample = per_sample * min_snr_weight(schedule, t, prediction, min_snr_gamma).to(per_sample.dtype)
+        weight = min_snr_weight(
+            schedule, t.cpu(), prediction, min_snr_gamma
+        )  # cast before the move: some devices have no float64
+        per_sample = per_sample * weight.to(per_sample.dtype).to(per_sample.device)
     return DiffusionLoss(per_sample.mean(), per_sample, t)
 
 
@@ -91,7 +94,8 @@ def sample_times(batch: int, num_steps: int, rng: torch.Generator, *, stratified
     if not stratified:
         return torch.randint(1, num_steps + 1, (batch,), generator=rng, device=rng.device)
     order = torch.randperm(batch, generator=rng, device=rng.device)
-    place = (order + torch.rand(batch, generator=rng, device=rng.device, dtype=torch.float64)) / batch
+    precision = torch.float32 if rng.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+    place = (order + torch.rand(batch, generator=rng, device=rng.device, dtype=precision)) / batch
     return (place * num_steps).long().clamp(max=num_steps - 1) + 1
 
 
