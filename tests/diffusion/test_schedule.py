@@ -17,7 +17,12 @@ from hypothesis import strategies as st
 from ornstein.core.errors import DataError
 from ornstein.diffusion import NoiseSchedule
 
-SCHEDULES = {"linear": NoiseSchedule.linear(), "cosine": NoiseSchedule.cosine()}
+SCHEDULES = {
+    "linear": NoiseSchedule.linear(),
+    "cosine": NoiseSchedule.cosine(),
+    "scaled linear": NoiseSchedule.scaled_linear(),
+    "zero terminal SNR": NoiseSchedule.linear().with_zero_terminal_snr(),
+}
 some_betas = st.lists(st.floats(1e-9, 0.999), min_size=1, max_size=30)
 
 
@@ -265,3 +270,72 @@ def test_a_schedule_made_under_inference_mode_can_train(dtype: torch.dtype) -> N
     schedule.level(3)
     assert not schedule.alphas.is_inference()
     assert not schedule.alpha_sigma(torch.tensor([3]), x)[0].is_inference()
+
+
+def test_the_scaled_linear_schedule_of_latent_diffusion() -> None:
+    """√β in equal steps, and the signal that Lin et al. 2024 (table 1) find left at T: √α̅_T = 0.068265."""
+    schedule = NoiseSchedule.scaled_linear()
+    roots = np.sqrt(schedule.betas[1:].numpy())
+    np.testing.assert_allclose(np.diff(roots), (0.012**0.5 - 0.00085**0.5) / 999, rtol=1e-9)
+    assert math.isclose(float(schedule.alphas[1000]), 0.068265, rel_tol=1e-4)
+    with pytest.raises(DataError, match="negative"):
+        NoiseSchedule.scaled_linear(beta_start=-1.0)
+
+
+@settings(deadline=None)
+@given(betas=st.lists(st.floats(1e-6, 0.9), min_size=2, max_size=30))
+def test_zero_terminal_snr_is_algorithm_one_of_lin_and_others(betas: list[float]) -> None:
+    """Against rational arithmetic on the roots: shifted to end at 0, stretched to keep the first."""
+    before, after = NoiseSchedule(betas), NoiseSchedule(betas).with_zero_terminal_snr()
+    roots = [Fraction(float(alpha)) for alpha in before.alphas[1:]]
+    expected = [(root - roots[-1]) * roots[0] / (roots[0] - roots[-1]) for root in roots]
+    assert float(after.betas[-1]) == 1.0
+    assert float(after.alphas[-1]) == 0.0
+    assert float(after.log_snrs[-1]) == -math.inf
+    np.testing.assert_allclose(after.alphas[1:].numpy(), [float(root) for root in expected], rtol=1e-6, atol=1e-12)
+    assert math.isclose(float(after.betas[1]), betas[0], rel_tol=1e-12)
+
+
+def test_zero_terminal_snr_of_one_step_is_refused_and_twice_is_once() -> None:
+    with pytest.raises(DataError, match="two steps"):
+        NoiseSchedule([0.5]).with_zero_terminal_snr()
+    once = NoiseSchedule.linear().with_zero_terminal_snr()
+    np.testing.assert_allclose(once.with_zero_terminal_snr().alphas, once.alphas, atol=1e-12)
+
+
+def test_time_runs_on_between_the_steps(schedule: NoiseSchedule) -> None:
+    steps = schedule.num_steps
+    for t in (0, 1, 500, steps - 1, steps):
+        assert schedule.alpha_sigma_at(t) == (float(schedule.alphas[t]), float(schedule.sigmas[t]))
+    times = np.linspace(0, steps, 4001)
+    alphas, sigmas = np.array([schedule.alpha_sigma_at(float(time)) for time in times]).T
+    np.testing.assert_allclose(alphas**2 + sigmas**2, 1, rtol=1e-12)
+    assert (np.diff(sigmas) > 0).all()
+    assert (np.diff(alphas) < 0).all()
+    for time in (0.001, 0.5, 17.25, 500.5, steps - 0.5, float(steps)):
+        alpha, sigma = schedule.alpha_sigma_at(time)
+        if alpha > 0:
+            assert math.isclose(schedule.time_at_log_snr(2 * math.log(alpha / sigma)), time, rel_tol=1e-7)
+    for beyond in (-0.1, steps + 0.1, math.nan):
+        with pytest.raises(DataError, match="time runs"):
+            schedule.alpha_sigma_at(beyond)
+
+
+def test_a_log_snr_that_is_never_reached() -> None:
+    with pytest.raises(DataError, match="and never to -20"):
+        NoiseSchedule.linear().time_at_log_snr(-20.0)
+    with pytest.raises(DataError, match="never to nan"):
+        NoiseSchedule.linear().time_at_log_snr(math.nan)
+    assert NoiseSchedule.linear().time_at_log_snr(math.inf) == 0.0
+    assert NoiseSchedule.linear().with_zero_terminal_snr().time_at_log_snr(-math.inf) == 1000.0
+
+
+def test_the_terminal_kl_is_that_of_two_gaussians(schedule: NoiseSchedule) -> None:
+    """Against torch's own KL divergence, dimension by dimension of some data, in bits."""
+    x_0 = torch.linspace(-1.5, 2.0, 50, dtype=torch.float64)
+    alpha, sigma = schedule.alphas[-1], schedule.sigmas[-1]
+    last, standard = torch.distributions.Normal(alpha * x_0, sigma), torch.distributions.Normal(0 * x_0, 1.0)
+    expected = float(torch.distributions.kl_divergence(last, standard).mean()) / math.log(2)
+    assert math.isclose(schedule.terminal_kl(float(x_0.square().mean())), expected, rel_tol=1e-6, abs_tol=1e-15)
+    with pytest.raises(DataError, match="second moment"):
+        schedule.terminal_kl(-1.0)

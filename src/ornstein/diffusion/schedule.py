@@ -106,6 +106,28 @@ class NoiseSchedule:
         f = torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2
         return cls((1 - f[1:] / f[:-1]).clamp(max=max_beta))
 
+    @classmethod
+    def scaled_linear(cls, *, beta_start: float = 8.5e-4, beta_end: float = 0.012, num_steps: int = 1000) -> NoiseSchedule:
+        """√β from √`beta_start` to √`beta_end` in equal steps: latent diffusion's (Rombach et al. 2022, their released code)."""
+        if not (beta_start >= 0 and beta_end >= 0):  # true for NaN as well
+            raise DataError(f"betas have no root where they are negative, got {beta_start} and {beta_end}")
+        roots = torch.linspace(beta_start**0.5, beta_end**0.5, _at_least_one(num_steps), dtype=torch.float64)
+        return cls(roots**2)
+
+    def with_zero_terminal_snr(self) -> NoiseSchedule:
+        """The same, shifted and stretched so that no signal is left at T (Lin et al. 2024, algorithm 1).
+
+        √α̅ becomes linear in itself: √α̅_1 stays, √α̅_T becomes 0. A denoiser that predicts ε says nothing there: train one that
+        predicts "v_prediction" or "sample". Needs two steps at least.
+        """
+        if self.num_steps < 2:
+            raise DataError("a schedule of one step has no shape to keep: zero-terminal-SNR rescaling needs two steps at least")
+        roots = self.alphas[1:]
+        rescaled = (roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))
+        # 1 − α̅_t/α̅_{t−1} from the roots' difference: exact where they are nearly the same.
+        before = torch.cat([torch.ones(1, dtype=torch.float64), rescaled[:-1]])
+        return type(self)(torch.cat([self.betas[1:2], ((before - rescaled) * (before + rescaled) / before**2)[1:]]))
+
     def to_json(self) -> dict[str, Any]:
         """The schedule as plain data, exact."""
         return {"kind": "betas", "betas": self.betas[1:].tolist()}
@@ -161,6 +183,49 @@ class NoiseSchedule:
         alphas, sigmas = self._cast[key]
         shape = (-1, *[1] * (like.ndim - 1))
         return alphas[t].reshape(shape), sigmas[t].reshape(shape)
+
+    def alpha_sigma_at(self, time: float) -> tuple[float, float]:
+        """α and σ at any time 0 ≤ `time` ≤ T, equal to the tables at whole numbers.
+
+        The angle φ = atan2(σ, α) runs straight between two steps: it is finite at both ends, t = 0 and zero terminal signal, where
+        log-SNR is not, and α = cos φ, σ = sin φ preserve the variance exactly.
+        """
+        if not 0 <= time <= self.num_steps:  # true for NaN as well
+            raise DataError(f"time runs 0 … {self.num_steps}, got {time}")
+        below = int(time)
+        if time == below:  # to the last bit
+            return float(self.alphas[below]), float(self.sigmas[below])
+        start, end = (math.atan2(float(self.sigmas[t]), float(self.alphas[t])) for t in (below, below + 1))
+        angle = start + (time - below) * (end - start)
+        return math.cos(angle), math.sin(angle)
+
+    def time_at_log_snr(self, log_snr: float) -> float:
+        """The time at which `alpha_sigma_at` reaches that log(α²/σ²): the inverse of the continuous schedule.
+
+        Raises:
+            DataError: the schedule ends before it gets there, or it is not a number.
+        """
+        lowest = float(self.log_snrs[-1])
+        if not log_snr >= lowest - 1e-9:  # rounding at T itself is forgiven; true for NaN as well
+            raise DataError(f"log-SNR falls from infinity to {lowest:.4g} at t = {self.num_steps}, and never to {log_snr}")
+        angle = math.atan(math.exp(-log_snr / 2)) if log_snr > -1400 else math.pi / 2
+        angles = torch.atan2(self.sigmas, self.alphas)
+        above = min(max(int(torch.searchsorted(angles, angle)), 1), self.num_steps)
+        start, end = float(angles[above - 1]), float(angles[above])
+        return above - 1 + min(max((angle - start) / (end - start), 0.0), 1.0)
+
+    def terminal_kl(self, second_moment: float = 1.0) -> float:
+        """KL(q(x_T | x_0) ‖ N(0, I)) in bits a dimension: what the data still tell about x_T.
+
+            ½ (α̅_T x_0² + σ_T² − 1 − ln σ_T²) / ln 2                                    (Ho et al. 2020, L_T of eq. 5)
+
+        Args:
+            second_moment: the mean of x_0² over dimensions and data; 1 for data of mean 0 and unit variance.
+        """
+        if not 0 <= second_moment < math.inf:
+            raise DataError(f"a second moment is finite and not negative, got {second_moment}")
+        signal = float(self.alpha_bars[-1])
+        return 0.5 * (signal * second_moment - signal - math.log1p(-signal)) / math.log(2)
 
     def forward_step(
         self, x_previous: Float[Tensor, "batch ..."], t: Int64[Tensor, " batch"], eps: Float[Tensor, "batch ..."]
