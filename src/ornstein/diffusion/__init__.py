@@ -8,7 +8,8 @@ It knows no network, no picture and no robot: a denoiser is any callable `(x_t, 
 # ruff: noqa: I001, RUF022
 from ornstein.diffusion.schedule import Level, NoiseSchedule
 from ornstein.diffusion.predictions import PREDICTIONS, Coefficients, Prediction, coefficients, convert, from_pair
-from ornstein.diffusion.objective import DiffusionLoss, Weighting, ddpm_loss, min_snr_weight, sample_times
+from ornstein.diffusion.weighting import Weighting, loss_weight
+from ornstein.diffusion.objective import DiffusionLoss, Times, ddpm_loss, loss_by_band, sample_times
 from ornstein.diffusion.noise import KeyedNoise, NoiseSource
 from ornstein.diffusion.sampling import Sampler, Spacing, Step, Trajectory, time_steps
 from ornstein.diffusion.samplers import DDIM, DDPM, DPMSolverPP2M, Euler, Heun
@@ -27,8 +28,10 @@ __all__ = [
     "ddpm_loss",
     "DiffusionLoss",
     "Weighting",
-    "min_snr_weight",
+    "loss_weight",
+    "Times",
     "sample_times",
+    "loss_by_band",
     "KeyedNoise",
     "NoiseSource",
     "Sampler",

@@ -37,6 +37,7 @@ PREVIEW_PROMPTS = (
     "a red heart above a key on a grey background",
     "a house to the left of an evergreen tree on a sky blue background",
 )
+_BANDS = 4
 
 
 def _optimization() -> Optimization:
@@ -84,7 +85,7 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
     """Train and export to `out/model`; a sheet of the same eight prompts lands in `out/previews` as training goes on."""
     import torch
 
-    from ornstein.diffusion import NoiseSchedule, ddpm_loss
+    from ornstein.diffusion import NoiseSchedule, ddpm_loss, loss_by_band
     from ornstein.hub import find_checkpoint
     from ornstein.images.text_to_image import TextToImageConfig
     from ornstein.language import UniversalSentenceEncoder
@@ -104,9 +105,11 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         condition = TextCondition(batch["sentence"], batch["pieces"], batch["mask"])
         result = ddpm_loss(
-            model, batch["latents"], condition, schedule, recipe.prediction, rng, weighting=recipe.weighting, stratified=True
+            model, batch["latents"], condition, schedule, recipe.prediction, rng, weighting=recipe.weighting, times="stratified"
         )
-        return result.loss, {}
+        # A batch of a few and stratified times leave no band empty; a batch of one would.
+        bands = loss_by_band(result, schedule.num_steps, _BANDS) if len(result.t) >= 2 * _BANDS else ()
+        return result.loss, {f"loss_band_{k + 1}_of_{_BANDS}": part for k, part in enumerate(bands)}
 
     def build() -> DiT:
         model = DiT(recipe.network)
