@@ -13,7 +13,7 @@ from ornstein.diffusion.objective import DiffusionLoss, Times, ddpm_loss, loss_b
 from ornstein.diffusion.noise import KeyedNoise, NoiseSource
 from ornstein.diffusion.sampling import Sampler, Spacing, Step, Trajectory, time_steps
 from ornstein.diffusion.samplers import DDIM, DDPM, DPMSolverPP2M, Euler, Heun
-from ornstein.diffusion.guidance import ClassifierFreeGuidance
+from ornstein.diffusion.guidance import Autoguidance, ClassifierFreeGuidance
 from ornstein.diffusion.oracles import DiscreteData, Distribution, Gaussian, GaussianMixture
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Heun",
     "DPMSolverPP2M",
     "ClassifierFreeGuidance",
+    "Autoguidance",
     "Distribution",
     "Gaussian",
     "GaussianMixture",

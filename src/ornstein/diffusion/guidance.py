@@ -41,7 +41,7 @@ class ClassifierFreeGuidance:
     ) -> None:
         """
         Args:
-            scale: w. null_condition: ∅ with the structure of the conditions: a tensor, or a dict, list, tuple, named tuple or
+            scale: w. null_condition: ∅, or a negative condition to lead away from, with the structure of the conditions: a tensor, or a dict, list, tuple, named tuple or
                 dataclass of tensors with the batch first; with a batch of one it serves for any.
             interval: guide only where interval[0] ≤ t ≤ interval[1] (Kynkäänniemi et al. 2024), plain conditional elsewhere.
             rescale: φ within [0, 1], how far to pull each sample's guided prediction back to the standard deviation of its
@@ -95,6 +95,52 @@ class ClassifierFreeGuidance:
         # A constant sample has no spread to change.
         factor = torch.where(found > 0, wanted / found, 1.0).reshape(-1, *[1] * (guided.ndim - 1))
         return guided * (self.rescale * factor + (1 - self.rescale))
+
+
+class Autoguidance:
+    """A denoiser made of a good one and a worse version of it (Karras et al. 2024, "Guiding a diffusion model with a bad version of
+    itself", eq. 3): ỹ = y_bad + w · (y − y_bad), both with the same condition.
+
+    The worse one (smaller, or trained for less) errs in the same directions, only further: w > 1 leads away from the errors without
+    narrowing what the condition allows. Both predict the same kind; w is 1 for the good one alone, which then is all that runs.
+    """
+
+    def __init__(
+        self,
+        denoiser: Callable[[Tensor, Tensor, Any], Tensor],
+        worse: Callable[[Tensor, Tensor, Any], Tensor],
+        scale: float,
+    ) -> None:
+        """
+        Args:
+            scale: w, ≥ 0.
+
+        Raises:
+            DataError: it is negative or not finite.
+        """
+        if not 0.0 <= scale < math.inf:
+            raise DataError(f"the scale of autoguidance must be finite and not negative, got {scale}")
+        self.denoiser, self.worse, self.scale = denoiser, worse, float(scale)
+
+    def __call__(
+        self, x_t: Float[Tensor, "batch ..."], t: Int64[Tensor, " batch"], condition: Any = None
+    ) -> Float[Tensor, "batch ..."]:
+        """The guided prediction, of the kind that both make.
+
+        Raises:
+            DataError: the two differ in shape.
+        """
+        if self.scale == 0.0:
+            return self.worse(x_t, t, condition)
+        good = self.denoiser(x_t, t, condition)
+        if self.scale == 1.0:
+            return good
+        bad = self.worse(x_t, t, condition)
+        if good.shape != bad.shape:
+            raise DataError(
+                f"the two denoisers of autoguidance must agree in shape, got {tuple(good.shape)} and {tuple(bad.shape)}"
+            )
+        return bad + self.scale * (good - bad)
 
 
 def map_tensors(function: Callable[..., Tensor], first: Any, *rest: Any) -> Any:
