@@ -35,7 +35,8 @@ def figures(name: str) -> list[tuple[str, Any]]:
         case "text-to-image":
             seen = [(key, value) for key, value in pictures["alignment"].items() if key != "missed"]
             unseen = ("object named first, held-out backgrounds", pictures["alignment_held_out"]["object_named_first"])
-            return [*seen, unseen, ("seconds a picture", pictures["seconds_a_picture_50_steps_guided"])]
+            pairs = [(f"held-out pairs: {key}", value) for key, value in pictures["relations_held_out"].items()]
+            return [*seen, unseen, *pairs, ("seconds a picture", pictures["seconds_a_picture_50_steps_guided"])]
         case _:
             return [(key, value) for key, value in robot.items() if key.startswith("policy")]
 

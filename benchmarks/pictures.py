@@ -23,7 +23,7 @@ from record import RESULTS, share, write
 import ornstein
 from ornstein.assets import openmoji
 from ornstein.core.progress import track
-from ornstein.data.scenes import BACKGROUNDS, indefinite, is_held_out, render, sample_scene
+from ornstein.data.scenes import BACKGROUNDS, Scene, indefinite, is_held_out, render, sample_scene
 from ornstein.hub import find_checkpoint
 from ornstein.images import EmojiJudge, TextToImagePipeline, psnr, to_pixels, to_tensor
 
@@ -120,6 +120,42 @@ def alignment(
     }
 
 
+def relations(pipeline: TextToImagePipeline, judge: EmojiJudge, n: int, steps: int, guidance: float) -> dict[str, Any]:
+    """Two objects and how they lie, in ways that training never showed. The judge reads each place by itself."""
+    scenes = [sample_scene(i, seed=SCENE_SEED, split="held-out", kind="pair", jitter=0.0) for i in range(n)]
+    latents = pipeline.denoise(
+        [scene.caption for scene in scenes],
+        list(range(n)),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        seed=PICTURE_SEED,
+        track=lambda items, total: track(items, total, "drawing pairs"),
+    )
+    wanted = np.array([[item.name for item in scene.objects] for scene in scenes])
+    drawn = _read_places(judge, pipeline.decode(latents), scenes)
+    real = _read_places(judge, np.stack([render(scene) for scene in scenes]), scenes)
+    right = drawn == wanted
+    return {
+        "both_in_place": share(int(right.all(1).sum()), n),
+        "exchanged": share(int((drawn == wanted[:, ::-1]).all(1).sum()), n),
+        "places_right": share(int(right.sum()), 2 * n),
+        "judge_on_real_pairs": share(int((real == wanted).all(1).sum()), n),
+    }
+
+
+def _read_places(judge: EmojiJudge, pictures: np.ndarray, scenes: list[Scene], reach: int = 31) -> np.ndarray:
+    """The judge's names (n, 2) at each scene's two places: a window around each on a plain ground, the picture that the judge knows."""
+    windows = []
+    for picture, scene in zip(pictures, scenes, strict=True):
+        ground = np.median(np.concatenate([picture[:4], picture[-4:]]).reshape(-1, 3), axis=0).astype(np.uint8)
+        for item in scene.objects:
+            rows, columns = (slice(max(round(at) - reach, 0), round(at) + reach) for at in (item.y, item.x))
+            alone = np.broadcast_to(ground, picture.shape).copy()
+            alone[rows, columns] = picture[rows, columns]
+            windows.append(alone)
+    return np.array([verdict.ranking[0] for verdict in judge.verdicts(np.stack(windows))]).reshape(-1, 2)
+
+
 def _contact_sheet(pictures: np.ndarray, path: Path, columns: int = 12, rows: int = 4) -> None:
     """Evenly spread over the prompts, none selected."""
     chosen = np.linspace(0, len(pictures) - 1, columns * rows).round().astype(int)
@@ -165,6 +201,7 @@ def main(
         "autoencoder": reconstruction(pipeline, min(scenes, 500)),
         "alignment": alignment(pipeline, judge, cases(prompts, held_out=False), steps, guidance, sheet),
         "alignment_held_out": alignment(pipeline, judge, cases(prompts // 2, held_out=True), steps, guidance),
+        "relations_held_out": relations(pipeline, judge, prompts // 2, steps, guidance),
         "seconds_a_picture_50_steps_guided": seconds_a_picture(pipeline, 7, guidance),
     }
     write(out, measured)

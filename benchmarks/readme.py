@@ -28,6 +28,10 @@ def table(results: Path = RESULTS) -> str:
             "the same, on a background that training never showed it on",
             _share(pictures["alignment_held_out"]["object_named_first"]),
         ),
+        (
+            "two objects, each where the sentence says, unseen together so",
+            _share(pictures["relations_held_out"]["both_in_place"]),
+        ),
         ("control: prompts shuffled", f"{drawn['control_shuffled_captions']['mean_rate_of_shuffles']:.1%}, mean of 100 shuffles"),
         ("background as asked", _share(drawn["background_right"])),
         ("the judge itself on fresh clean scenes", _share(pictures["judge_on_clean_scenes"])),

@@ -56,9 +56,9 @@ def build_latent_scenes(
 ) -> LatentScenes:
     """Read the cache in `folder`, or render and encode `count` training scenes and write it.
 
-    The file is named by what it was made from (count, seed, jitter, autoencoder, and the first scenes' pictures and text
-    features, which stand for this version of grammar, drawings and text encoder), so that a stale cache is not read; it appears
-    by a rename once complete.
+    The file is named by what it was made from (count, seed, jitter, autoencoder, and the first scenes' pictures and word pieces,
+    which stand for this version of grammar, drawings and tokenizer), so that a stale cache is not read; it appears by a rename once
+    complete.
 
     Args:
         jitter: see `sample_scene`.
@@ -69,7 +69,8 @@ def build_latent_scenes(
     if count < 1:
         raise DataError(f"a latent data set needs at least one scene, got {count}")
     digest = hashlib.sha256(json.dumps([count, seed, jitter, autoencoder_fingerprint]).encode())
-    for array in _chunk(range(_SAMPLED), seed, jitter, encode_text):
+    pixels, _, pieces = _chunk(range(_SAMPLED), seed, jitter, encode_text)
+    for array in (pixels, pieces):  # not the sentence vectors: their last bits depend on the number of threads
         digest.update(np.ascontiguousarray(array).tobytes())
     key = digest.hexdigest()[:16]
     path = folder / f"latent-scenes-{key}.safetensors"
