@@ -108,14 +108,13 @@ if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(fingerprint)" ]; then
 fi
 
 # One frame rendered off screen proves the GL; only then it is remembered.
-gl_works() { MUJOCO_GL=$1 timeout 120 .venv/bin/python -c 'import mujoco; m = mujoco.MjModel.from_xml_string("<mujoco/>"); mujoco.Renderer(m, 8, 8).close()' >/dev/null 2>&1; }
+gl_works() { timeout 120 .venv/bin/python -c 'from ornstein.simulation import Replay; Replay(16).close()' >/dev/null 2>&1; }
 gl_stamp=.venv/.ornstein-gl
 if [ ! -f "$gl_stamp" ]; then
     step "looking for a headless GL"
-    if ! gl_works egl && ! gl_works osmesa; then
-        apt_install "headless rendering needs EGL or OSMesa" libegl1 libgl1-mesa-dri libosmesa6
-        gl_works egl || gl_works osmesa || stop "neither EGL nor OSMesa renders, although both are installed" \
-            "see:  MUJOCO_GL=egl .venv/bin/ornstein doctor"
+    if ! gl_works; then
+        apt_install "headless rendering needs EGL or OSMesa" libegl1 libopengl0 libgl1-mesa-dri libosmesa6
+        gl_works || stop "neither EGL nor OSMesa renders, although both are installed" "see:  .venv/bin/ornstein doctor"
     fi
     touch "$gl_stamp"
     say "set-up finished in $((SECONDS - started)) s"

@@ -79,6 +79,15 @@ def test_an_egl_without_a_driver_gives_way_to_osmesa() -> None:
     assert done.stdout.startswith("drawn by osmesa" if ctypes.util.find_library("OSMesa") else "refused:")
 
 
+def test_an_egl_without_a_libgl_gives_way_to_osmesa() -> None:
+    """A bare machine: EGL answers, but PyOpenGL finds no GL behind it."""
+    hidden = "import ctypes.util\nfind = ctypes.util.find_library\nctypes.util.find_library = lambda n: None if n in ('OpenGL', 'GL') else find(n)\n"
+    done = _python(hidden + REPORT)
+    # Without OSMesa EGL is tried all the same: PyOpenGL may know more places than the linker does.
+    assert done.stdout.startswith("drawn by osmesa" if ctypes.util.find_library("OSMesa") else ("drawn by egl", "refused:"))
+    assert done.stderr == ""
+
+
 def test_a_mujoco_that_was_imported_first_draws_without_a_screen_too() -> None:
     done = _python("import mujoco\n" + REPORT, MUJOCO_GL="")  # an empty value is no choice
     assert done.stdout.startswith(("drawn by egl", "drawn by osmesa"))

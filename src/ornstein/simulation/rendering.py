@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _FACE_COLOR = np.array([250, 249, 244], dtype=np.float64)
 _MARGIN = 6
 _REMEDY = (
-    "install one with: sudo apt-get update && sudo apt-get install -y libegl1 libgl1-mesa-dri libosmesa6; "
+    "install one with: sudo apt-get update && sudo apt-get install -y libegl1 libopengl0 libgl1-mesa-dri libosmesa6; "
     "if MUJOCO_GL or PYOPENGL_PLATFORM was set by hand, unset it"
 )
 _EGL_PLATFORM_DEVICE = 0x313F
@@ -49,7 +49,7 @@ def mujoco_module() -> ModuleType:
 
         if late and chosen_here:  # imported before us, it has decided for windows
             mujoco.gl_context.GLContext = importlib.import_module(f"mujoco.{os.environ['MUJOCO_GL']}").GLContext
-    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+    except (ImportError, RuntimeError, AttributeError, OSError, ctypes.ArgumentError) as error:
         raise _no_gl(error) from error
     return mujoco
 
@@ -60,9 +60,12 @@ def _no_gl(error: Exception) -> RenderingError:
 
 
 def _egl_can_draw() -> bool:
-    """Whether EGL opens a device. mujoco fixes its choice at import, and an installed EGL may still lack a driver."""
+    """Whether EGL opens a device. mujoco fixes its choice at import, and an installed EGL may still lack a driver.
+
+    PyOpenGL, through which mujoco speaks to EGL, also wants a libOpenGL or libGL, which EGL's package does not bring.
+    """
     library = ctypes.util.find_library("EGL")
-    if library is None:
+    if library is None or not (ctypes.util.find_library("OpenGL") or ctypes.util.find_library("GL")):
         return False
     egl = ctypes.CDLL(library)
     egl.eglGetProcAddress.restype = ctypes.c_void_p
