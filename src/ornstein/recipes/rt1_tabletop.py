@@ -73,7 +73,6 @@ class RT1TabletopRecipe:
 
 def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = False) -> TrainResult:
     """Record, train, export to `out/model`; the success rate on a few validation scenes lands in `out/previews`."""
-    import torch
 
     from ornstein.actions import UniformBins
     from ornstein.data.generate import generate_dataset
@@ -114,18 +113,8 @@ def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = F
             color_jitter=recipe.color_jitter,
         )
 
-    def build() -> RT1:
-        model = RT1(recipe.network)
-        sentences = torch.from_numpy(encoder.encode(sorted({episode.task for episode in data.episodes})))
-        model.sentence_mean.copy_(sentences.mean(0))
-        model.sentence_std.copy_(sentences.std(0).clamp_min(1e-4))
-        states = torch.from_numpy(data.states[:, : recipe.network.state_size])
-        model.state_mean.copy_(states.mean(0))
-        model.state_std.copy_(states.std(0).clamp_min(1e-3))
-        return model
-
     return train(
-        initialise(build, recipe.optimization.seed),
+        initialise(lambda: _network(recipe.network, data, encoder), recipe.optimization.seed),
         loss_fn,
         batch_of,
         recipe.optimization,
@@ -139,6 +128,20 @@ def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = F
         card=_card(data),
         resume=resume,
     )
+
+
+def _network(config: RT1Config, data: LeRobotDataset, encoder: UniversalSentenceEncoder) -> RT1:
+    """Fresh, but for the statistics that standardise what it reads."""
+    import torch
+
+    model = RT1(config)
+    sentences = torch.from_numpy(encoder.encode(sorted({episode.task for episode in data.episodes})))
+    model.sentence_mean.copy_(sentences.mean(0))
+    model.sentence_std.copy_(sentences.std(0).clamp_min(1e-4))
+    states = torch.from_numpy(data.states[:, : config.state_size])
+    model.state_mean.copy_(states.mean(0))
+    model.state_std.copy_(states.std(0).clamp_min(1e-3))
+    return model
 
 
 def _batch(drawn: Windows, encoder: UniversalSentenceEncoder, bins: UniformBins, state_size: int) -> Batch:
