@@ -213,3 +213,34 @@ def test_a_full_disk_leaves_no_picture_behind(
         code, _, err = run(capsys, "sample", "a red apple", "--steps", "1", "--num", "2", "--out", str(tmp_path / "a.png"))
     assert_one_clear_line(code, err.splitlines(keepends=True)[-1], "cannot write", "file too large")
     assert not list(tmp_path.iterdir())
+
+
+def test_every_option_of_sample_reaches_the_pipeline(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ornstein
+
+    given: dict[str, object] = {}
+
+    def pipeline(prompt: str, *, track: object, **settings: object) -> list[Image.Image]:
+        given.update(settings, prompt=prompt)
+        return [Image.new("RGB", (8, 8))] * 2
+
+    def load(name: str, *, expect: str) -> object:
+        given["checkpoint"] = (name, expect)
+        return pipeline
+
+    monkeypatch.setattr(ornstein, "load", load, raising=False)
+    options = ["--num", "2", "--steps", "7", "--sampler", "ddim", "--eta", "0.25", "--guidance", "3.5", "--seed", "11", "--checkpoint", "mine"]
+    code, _, _ = run(capsys, "sample", "two keys", *options, "--out", str(tmp_path / "a.png"))
+    assert code == 0
+    assert given == {
+        "prompt": "two keys",
+        "num_images_per_prompt": 2,
+        "num_inference_steps": 7,
+        "sampler": "ddim",
+        "eta": 0.25,
+        "guidance_scale": 3.5,
+        "seed": 11,
+        "checkpoint": ("mine", "text-to-image"),
+    }

@@ -12,8 +12,10 @@ import torch
 import ornstein
 from ornstein.assets import openmoji
 from ornstein.core.errors import CheckpointError, TrainingError
+from ornstein.data.latents import LatentScenes
 from ornstein.data.scenes import render, sample_scene
 from ornstein.images import to_pixels, to_tensor
+from ornstein.language import UniversalSentenceEncoder
 from ornstein.networks.autoencoder import AutoencoderConfig
 from ornstein.networks.classifier import ClassifierConfig
 from ornstein.networks.dit import DiTConfig
@@ -137,3 +139,37 @@ def test_a_model_over_an_autoencoder_of_ones_own_can_draw_wherever_it_goes(tmp_p
     shutil.rmtree(tmp_path / "elsewhere" / "autoencoder")
     with pytest.raises(CheckpointError, match=r"was trained on the latents of autoencoder \w+, found: \w+ in "):
         ornstein.load(tmp_path / "elsewhere")
+
+
+def test_dropped_captions_differ_from_epoch_to_epoch() -> None:
+    """Else a tenth of the scenes would never be told to the model, however long it trains."""
+    encoder = UniversalSentenceEncoder()
+    captions = [f"a drawing of {number} keys" for number in range(40)]
+    data = LatentScenes(
+        np.zeros((40, 4, 16, 16), np.float16), encoder.encode(captions).astype(np.float16), encoder.piece_ids(captions, 24)
+    )
+    recipe = TextToImageRecipe(condition_drop=0.5)
+    told = []
+    for epoch in range(2):
+        batch = text_to_image._batch(np.arange(40 * epoch, 40 * (epoch + 1)), data, encoder, recipe)
+        order = np.random.default_rng([recipe.data_seed, epoch, 4]).permutation(40)
+        told.append({int(row) for row, kept in zip(order, batch["mask"].any(1).tolist(), strict=True) if kept})
+    assert 10 < len(told[0]) < 30
+    assert told[0] != told[1]
+    assert told[0] & told[1]
+
+
+def test_the_recipe_s_objective_reaches_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ornstein.diffusion
+
+    real, seen = ornstein.diffusion.ddpm_loss, []
+
+    def watched(*arguments: object, **settings: object) -> object:
+        seen.append((arguments[4], settings))
+        return real(*arguments, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ornstein.diffusion, "ddpm_loss", watched)
+    recipe = TextToImageRecipe(network=SMALL, optimization=_steps(2), scenes=12, prediction="epsilon", weighting="simple")
+    train_text_to_image(recipe, tmp_path / "run")
+    assert seen == [("epsilon", {"weighting": "simple", "times": "stratified"})] * 2
+    assert ornstein.load(tmp_path / "run").config.prediction == "epsilon"
