@@ -231,7 +231,22 @@ def test_every_option_of_sample_reaches_the_pipeline(
         return pipeline
 
     monkeypatch.setattr(ornstein, "load", load, raising=False)
-    options = ["--num", "2", "--steps", "7", "--sampler", "ddim", "--eta", "0.25", "--guidance", "3.5", "--seed", "11", "--checkpoint", "mine"]
+    options = [
+        "--num",
+        "2",
+        "--steps",
+        "7",
+        "--sampler",
+        "ddim",
+        "--eta",
+        "0.25",
+        "--guidance",
+        "3.5",
+        "--seed",
+        "11",
+        "--checkpoint",
+        "mine",
+    ]
     code, _, _ = run(capsys, "sample", "two keys", *options, "--out", str(tmp_path / "a.png"))
     assert code == 0
     assert given == {
