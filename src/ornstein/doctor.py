@@ -25,8 +25,8 @@ Status = Literal["ok", "warn", "fail"]
 _GL_PACKAGES = "libegl1 libopengl0 libgl1-mesa-dri libosmesa6"
 # What everything else here does, in a process of its own: the backend that our own choice falls on must draw, not just any.
 _RENDER = (
-    "import os; from ornstein.simulation import Replay, sample_scene; r = Replay(32); w = r._world; w.build(sample_scene(0));"
-    "assert r.pictures(sample_scene(0), [w.data.qpos])[0].max() > 0; r.close(); print(os.environ['MUJOCO_GL'])"
+    "import os; from ornstein.simulation import TabletopEnv; env = TabletopEnv(image_size=32); env.reset(seed=0);"
+    "assert env.render().max() > 0; env.close(); print(os.environ.get('MUJOCO_GL', 'the system'))"
 )
 _RENDER_SECONDS = 60
 _DISK_NEEDED_GB = 2.0
@@ -124,7 +124,7 @@ def check_rendering() -> Check:
     except subprocess.TimeoutExpired:
         return Check("rendering", "fail", f"the GL did not answer in {_RENDER_SECONDS} s", remedy)
     if done.returncode == 0:
-        return Check("rendering", "ok", f"headless through {done.stdout.split()[-1].upper()}")
+        return Check("rendering", "ok", f"headless through {done.stdout.strip().splitlines()[-1]}")
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     return Check("rendering", "fail", f"no headless GL ({last[:160]})", remedy)
 
