@@ -15,14 +15,16 @@ from ornstein.core.errors import DataError
 from ornstein.data.scenes import render, sample_scene
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from ornstein.data.scenes import Kind
+
     Pixels = NDArray[np.uint8]
     Encode = Callable[[Pixels], NDArray[np.float32]]
-    EncodeText = Callable[[Sequence[str]], tuple[NDArray[np.float32], NDArray[np.int32]]]
+    EncodeText = Callable[[Sequence[str]], NDArray[np.int32]]
 
 _CHUNK = 64
 _SAMPLED = 32
@@ -32,11 +34,10 @@ _SAMPLED = 32
 class LatentScenes:
     """N scenes of a stream as arrays, in stream order.
 
-    latents: float16 (N, 4, 16, 16), standardised. sentences: float16 (N, 512). pieces: int32 (N, L), −1 beyond the end.
+    latents: float16 (N, 4, 16, 16), standardised. pieces: int32 (N, L), −1 beyond the end.
     """
 
     latents: NDArray[np.float16]
-    sentences: NDArray[np.float16]
     pieces: NDArray[np.int32]
 
     def __len__(self) -> int:
@@ -48,6 +49,7 @@ def build_latent_scenes(
     *,
     count: int,
     seed: int,
+    shares: Mapping[Kind, float],
     jitter: float,
     autoencoder_fingerprint: str,
     encode: Encode,
@@ -56,52 +58,37 @@ def build_latent_scenes(
 ) -> LatentScenes:
     """Read the cache in `folder`, or render and encode `count` training scenes and write it.
 
-    The file is named by what it was made from (count, seed, jitter, autoencoder, and the first scenes' pictures and word pieces,
+    The file is named by what it was made from (count, seed, shares, jitter, autoencoder, and the first scenes' pictures and word pieces,
     which stand for this version of grammar, drawings and tokenizer), so that a stale cache is not read; it appears by a rename once
     complete.
 
     Args:
-        jitter: see `sample_scene`.
+        shares, jitter: see `sample_scene`.
         encode: pictures uint8 (B, 128, 128, 3) → latents float32 (B, 4, 16, 16).
-        encode_text: captions → (sentence vectors (B, 512), piece numbers (B, L)).
+        encode_text: captions → piece numbers (B, L), −1 beyond the end.
         track: wraps the iteration over chunks of 64 scenes, for a progress bar; gets the iterator and its length.
     """
     if count < 1:
         raise DataError(f"a latent data set needs at least one scene, got {count}")
-    digest = hashlib.sha256(json.dumps([count, seed, jitter, autoencoder_fingerprint]).encode())
-    pixels, _, pieces = _chunk(range(_SAMPLED), seed, jitter, encode_text)
-    for array in (pixels, pieces):  # not the sentence vectors: their last bits depend on the number of threads
+    digest = hashlib.sha256(json.dumps([count, seed, dict(shares), jitter, autoencoder_fingerprint]).encode())
+
+    def chunk(indices: range) -> tuple[Pixels, NDArray[np.int32]]:
+        scenes = [sample_scene(i, seed=seed, shares=shares, jitter=jitter) for i in indices]
+        return np.stack([render(scene) for scene in scenes]), encode_text([scene.caption for scene in scenes])
+
+    for array in chunk(range(_SAMPLED)):
         digest.update(np.ascontiguousarray(array).tobytes())
-    key = digest.hexdigest()[:16]
-    path = folder / f"latent-scenes-{key}.safetensors"
+    path = folder / f"latent-scenes-{digest.hexdigest()[:16]}.safetensors"
     if not path.exists():
-        _write(path, _encode_all(count, seed, jitter, encode, encode_text, track))
+        latents, pieces = [], []
+        for start in track(iter(range(0, count, _CHUNK)), -(-count // _CHUNK)):
+            pixels, ids = chunk(range(start, min(start + _CHUNK, count)))
+            latents.append(encode(pixels).astype(np.float16))
+            pieces.append(ids)
+        # safetensors writes the memory as it lies: another than C order would be read back scrambled.
+        arrays = {"latents": np.concatenate(latents), "pieces": np.concatenate(pieces)}
+        _write(path, {name: np.ascontiguousarray(array) for name, array in arrays.items()})
     return _read(path, count)
-
-
-def _encode_all(
-    count: int,
-    seed: int,
-    jitter: float,
-    encode: Encode,
-    encode_text: EncodeText,
-    track: Callable[[Iterator[int], int], Iterator[int]],
-) -> dict[str, NDArray[np.generic]]:
-    parts: dict[str, list[NDArray[np.generic]]] = {"latents": [], "sentences": [], "pieces": []}
-    for start in track(iter(range(0, count, _CHUNK)), -(-count // _CHUNK)):
-        pixels, sentences, pieces = _chunk(range(start, min(start + _CHUNK, count)), seed, jitter, encode_text)
-        parts["latents"].append(encode(pixels).astype(np.float16))
-        parts["sentences"].append(sentences.astype(np.float16))
-        parts["pieces"].append(pieces)
-    # safetensors writes the memory as it lies: another than C order would be read back scrambled.
-    return {name: np.ascontiguousarray(np.concatenate(chunks)) for name, chunks in parts.items()}
-
-
-def _chunk(
-    indices: range, seed: int, jitter: float, encode_text: EncodeText
-) -> tuple[Pixels, NDArray[np.float32], NDArray[np.int32]]:
-    scenes = [sample_scene(i, seed=seed, jitter=jitter) for i in indices]
-    return np.stack([render(scene) for scene in scenes]), *encode_text([scene.caption for scene in scenes])
 
 
 def _write(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
@@ -127,7 +114,7 @@ def _read(path: Path, count: int) -> LatentScenes:
 
     try:
         arrays = load_file(path)
-        data = LatentScenes(arrays["latents"], arrays["sentences"], arrays["pieces"])
+        data = LatentScenes(arrays["latents"], arrays["pieces"])
     except (SafetensorError, KeyError, OSError) as error:
         raise DataError(f"the latent cache {path} is damaged ({error}): delete it, it will be made again") from error
     if len(data) != count:

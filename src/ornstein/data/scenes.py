@@ -17,6 +17,8 @@ from ornstein.assets import openmoji
 from ornstein.core.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 Split = Literal["train", "held-out"]
@@ -158,30 +160,43 @@ def combinations(scene: Scene) -> list[tuple[object, ...]]:
     return found
 
 
-def sample_scene(index: int, *, seed: int = 0, split: Split = "train", kind: Kind | None = None, jitter: float = 1.0) -> Scene:
+def sample_scene(
+    index: int,
+    *,
+    seed: int = 0,
+    split: Split = "train",
+    kind: Kind | None = None,
+    shares: Mapping[Kind, float] | None = None,
+    jitter: float = 1.0,
+) -> Scene:
     """Scene number `index` of a stream.
 
     Args:
         index: ≥ 0.
         seed: names the stream; training uses 0, evaluation other ones.
         split: "train" never contains a held-out combination, each scene of "held-out" contains one.
-        kind: fix the kind of scene instead of drawing it by `KIND_SHARES`.
+        kind: fix the kind of scene instead of drawing it. shares: how often each kind comes; `KIND_SHARES` by default.
         jitter: how much of the random shift (up to 3 pixels) and change of size (up to 6 %) each drawing gets; 0 is none. All
             else stays the same.
 
     Raises:
-        UnknownNameError: there is no such split or kind. DataError: a negative number, or jitter is not finite.
+        UnknownNameError: there is no such split or kind. DataError: a negative number, jitter is not finite, or the shares do
+            not sum to 1.
     """
     if split not in get_args(Split):
         raise unknown_name("split", split, get_args(Split))
-    if kind is not None and kind not in _DRAW:
-        raise unknown_name("kind of scene", kind, list(_DRAW))
+    shares = KIND_SHARES if shares is None else shares
+    for name in (*shares, *([] if kind is None else [kind])):
+        if name not in _DRAW:
+            raise unknown_name("kind of scene", name, list(_DRAW))
+    if not (all(share >= 0 for share in shares.values()) and abs(sum(shares.values()) - 1) < 1e-6):
+        raise DataError(f"the shares of the kinds of scenes are not negative and sum to 1, got {dict(shares)}")
     if index < 0 or seed < 0 or not 0 <= jitter < np.inf:
         raise DataError(f"a scene takes an index, a seed and a jitter of at least 0, got {index}, {seed} and {jitter}")
     rng = np.random.default_rng([seed, index, 0 if split == "train" else 1])
     wanted = split == "held-out"
     # Drawn once: kinds that combine more would otherwise lose more of their share.
-    chosen = kind or rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values()))
+    chosen = kind or rng.choice(list(shares), p=list(shares.values()))
     while True:
         scene = _DRAW[chosen](rng, jitter)
         if any(is_held_out(*combination) for combination in combinations(scene)) == wanted:

@@ -97,9 +97,9 @@ class TextToImagePipeline:
 
     def condition(self, prompts: Sequence[str]) -> TextCondition:
         """The prompts as the denoiser reads them, padded to the longest of them."""
-        sentence, pieces, mask = self.text.features(list(prompts), self.config.network.text_length)
-        longest = max(1, int(mask.sum(1).max()))
-        parts = (sentence, pieces[:, :longest], mask[:, :longest])
+        ids = self.text.piece_ids(list(prompts), self.config.network.text_length)
+        ids = ids[:, : max(1, int((ids >= 0).sum(1).max()))]
+        parts = (self.text.piece_vectors(ids), ids >= 0)
         return TextCondition(*(torch.from_numpy(part).to(self.device) for part in parts))
 
     @torch.inference_mode()

@@ -3,9 +3,8 @@
 from ornstein.language.sentence import (
     MAX_CHARACTERS,
     SENTENCE_SIZE,
-    TextFeatures,
     UniversalSentenceEncoder,
     check_text,
 )
 
-__all__ = ["MAX_CHARACTERS", "SENTENCE_SIZE", "TextFeatures", "UniversalSentenceEncoder", "check_text"]
+__all__ = ["MAX_CHARACTERS", "SENTENCE_SIZE", "UniversalSentenceEncoder", "check_text"]

@@ -7,7 +7,7 @@ al. 2022, §5.1) conditions its vision network on this encoder's 512-number vect
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,19 +21,6 @@ if TYPE_CHECKING:
 SENTENCE_SIZE = 512
 MAX_CHARACTERS = 300
 _CACHED_SENTENCES = 65_536
-
-
-class TextFeatures(NamedTuple):
-    """What a model is told of B texts.
-
-    sentence: float32 (B, 512), unit length: the meaning of the whole.
-    pieces: float32 (B, L, 512): one embedding for each word piece in reading order, zero beyond a text's end.
-    mask: bool (B, L): which pieces are there.
-    """
-
-    sentence: NDArray[np.float32]
-    pieces: NDArray[np.float32]
-    mask: NDArray[np.bool_]
 
 
 class UniversalSentenceEncoder:
@@ -82,11 +69,6 @@ class UniversalSentenceEncoder:
         chunk = known % len(backend.scale)
         vectors = backend.table[known] * backend.scale[chunk][..., None] + backend.lo[chunk][..., None]
         return np.where(ids[..., None] >= 0, vectors, 0).astype(np.float32)
-
-    def features(self, sentences: Sequence[str], length: int) -> TextFeatures:
-        """Sentence vectors and word-piece embeddings together (see `TextFeatures`)."""
-        ids = self.piece_ids(sentences, length)
-        return TextFeatures(self.encode(sentences), self.piece_vectors(ids), ids >= 0)
 
 
 def check_text(text: str) -> None:

@@ -20,13 +20,19 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x_BND: Tensor, context_BLD: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, N, D) attends to (B, L, D). mask: bool, True where it may look, broadcastable to (B, H, N, L)."""
+    def forward(self, x_BND: Tensor, context_BLD: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """(B, N, D) attends to (B, L, D).
+
+        Args:
+            mask: bool, True where it may look. bias: added to the scores. Both broadcastable to (B, H, N, L).
+        """
         query_BHND = self.query(x_BND).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         key_BHLD, value_BHLD = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.key_value(context_BLD).chunk(2, -1)
         )
         scores_BHNL = query_BHND @ key_BHLD.transpose(-1, -2) * (x_BND.shape[-1] // self.heads) ** -0.5
+        if bias is not None:
+            scores_BHNL = scores_BHNL + bias
         if mask is not None:
             scores_BHNL = scores_BHNL.masked_fill(~mask, -1e4)
         attended_BHND = scores_BHNL.softmax(-1).to(value_BHLD.dtype) @ value_BHLD

@@ -4,6 +4,7 @@ Peebles & Xie 2023 ("Scalable Diffusion Models with Transformers") give the bloc
 scaled and gated by the condition (adaLN-Zero: gates are zero at the start, so the network begins as the identity).
 Chen et al. 2024 (PixArt-α) give two changes that we keep: one modulation network shared by all blocks plus a learned
 offset a block (adaLN-single), and cross-attention to the words, so that "a rocket above a heart" can say which is where.
+For that the words must know their order: see `directional_bias`.
 
 Shapes: B batch, N image tokens, L word pieces, D width, H heads.
 """
@@ -58,11 +59,10 @@ class DiTConfig:
 class TextCondition(NamedTuple):
     """What the picture shall show, for B pictures; the leaves have the batch first, so that guidance can stack two.
 
-    sentence: float (B, 512), the encoder's unit vector. pieces: float (B, L, 512). mask: bool (B, L), True at real pieces.
-    A text without any piece is the empty condition ∅ (its sentence vector is ignored).
+    pieces: float (B, L, 512), one embedding for each word piece. mask: bool (B, L), True at real pieces.
+    A text without any piece is the empty condition ∅.
     """
 
-    sentence: Tensor
     pieces: Tensor
     mask: Tensor
 
@@ -70,7 +70,6 @@ class TextCondition(NamedTuple):
     def empty(cls, batch: int, length: int, device: torch.device | str = "cpu") -> TextCondition:
         """∅ for a batch: what the model saw when its condition was dropped in training."""
         return cls(
-            torch.zeros(batch, TEXT_SIZE, device=device),
             torch.zeros(batch, length, TEXT_SIZE, device=device),
             torch.zeros(batch, length, dtype=torch.bool, device=device),
         )
@@ -81,17 +80,25 @@ class TextCondition(NamedTuple):
 
 
 class TextBlock(nn.Module):
-    """An ordinary pre-norm transformer block over the word pieces."""
+    """A pre-norm transformer block over the word pieces, their order in a bias of the scores (see `directional_bias`)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, reach: int) -> None:
+        """
+        Args:
+            reach: the longest distance between two pieces.
+        """
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.mlp = MLP(width)
+        self.reach = reach
+        self.relative_bias = nn.Parameter(directional_bias(heads, reach))
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         h_BLD = self.norm1(x_BLD)
-        x_BLD = x_BLD + self.attention(h_BLD, h_BLD, mask_BL[:, None, None])
+        place_L = torch.arange(x_BLD.shape[1], device=x_BLD.device)
+        bias_HLL = self.relative_bias[:, place_L[None] - place_L[:, None] + self.reach]
+        x_BLD = x_BLD + self.attention(h_BLD, h_BLD, mask_BL[:, None, None], bias_HLL)
         return x_BLD + self.mlp(self.norm2(x_BLD))
 
 
@@ -113,19 +120,16 @@ class DiTBlock(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation_B6D + self.modulation_offset)[:, :, None].unbind(1)
         h_BND = self.norm1(x_BND) * (1 + scale1) + shift1
         x_BND = x_BND + gate1 * self.attention(h_BND, h_BND)
-        x_BND = x_BND + self.cross_attention(x_BND, text_BLD, mask_BL[:, None, None])
+        x_BND = x_BND + self.cross_attention(functional.layer_norm(x_BND, x_BND.shape[-1:]), text_BLD, mask_BL[:, None, None])
         return x_BND + gate2 * self.mlp(self.norm2(x_BND) * (1 + scale2) + shift2)
 
 
 class DiT(nn.Module):
     """A denoiser `(x_t, t, TextCondition) -> prediction` over latents (B, C, S, S); t runs 1…T.
 
-    The text statistics standardise the sentence vector per dimension and the piece embeddings overall: raw sentence
-    vectors differ too little from one another to steer a small network (docs/lab-notes.md).
+    The mean of the words modulates every block; cross-attention reads them one by one. `piece_std` standardises their embeddings.
     """
 
-    sentence_mean: Tensor
-    sentence_std: Tensor
     piece_std: Tensor
     positions: Tensor
 
@@ -136,17 +140,13 @@ class DiT(nn.Module):
         token_size = config.latent_channels * config.patch_size**2
         self.patch_in = nn.Linear(token_size, width)
         self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
-        self.register_buffer("sentence_mean", torch.zeros(TEXT_SIZE))
-        self.register_buffer("sentence_std", torch.ones(TEXT_SIZE))
         self.register_buffer("piece_std", torch.ones(()))
         self.time_in = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
-        self.sentence_in = nn.Sequential(nn.Linear(TEXT_SIZE, width), nn.SiLU(), nn.Linear(width, width))
-        self.null_sentence = nn.Parameter(torch.zeros(width))
+        self.summary_in = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.piece_in = nn.Linear(TEXT_SIZE, width)
-        self.piece_positions = nn.Parameter(torch.randn(config.text_length, width) * 0.02)
         # Always present, so that attention to an empty text is defined.
         self.start_token = nn.Parameter(torch.randn(width) * 0.02)
-        self.text_blocks = nn.ModuleList(TextBlock(width, config.heads) for _ in range(config.text_depth))
+        self.text_blocks = nn.ModuleList(TextBlock(width, config.heads, config.text_length) for _ in range(config.text_depth))
         self.text_norm = nn.LayerNorm(width)
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(DiTBlock(width, config.heads) for _ in range(config.depth))
@@ -194,18 +194,18 @@ class DiT(nn.Module):
             )
 
     def _read(self, condition: TextCondition) -> tuple[Tensor, Tensor, Tensor]:
-        """Text tokens (B, 1 + L, D), their mask (B, 1 + L), and the whole sentence as one vector (B, D)."""
+        """Text tokens (B, 1 + L, D), their mask (B, 1 + L), and the whole text as one vector (B, D)."""
         batch = len(condition.mask)
-        some_text_B1 = condition.mask.any(1, keepdim=True)
-        sentence_BD = self.sentence_in((condition.sentence - self.sentence_mean) / self.sentence_std)
-        summary_BD = torch.where(some_text_B1, sentence_BD, self.null_sentence.to(sentence_BD.dtype))
-        pieces_BLD = self.piece_in(condition.pieces / self.piece_std) + self.piece_positions[: condition.pieces.shape[1]]
+        pieces_BLD = self.piece_in(condition.pieces / self.piece_std)
         start_B1D = self.start_token.expand(batch, 1, -1).to(pieces_BLD.dtype)
         text_BLD = torch.cat([start_B1D, pieces_BLD], 1)
-        mask_BL = torch.cat([torch.ones_like(some_text_B1), condition.mask], 1)
+        mask_BL = functional.pad(condition.mask, (1, 0), value=True)
         for block in self.text_blocks:
             text_BLD = block(text_BLD, mask_BL)
-        return self.text_norm(text_BLD), mask_BL, summary_BD
+        text_BLD = self.text_norm(text_BLD)
+        words_BLD = text_BLD[:, 1:] * condition.mask[..., None]
+        mean_BD = words_BLD.sum(1) / condition.mask.sum(1, keepdim=True).clamp(min=1)
+        return text_BLD, mask_BL, self.summary_in(mean_BD)
 
     def _to_tokens(self, x_BCSS: Tensor) -> Tensor:
         return functional.pixel_unshuffle(x_BCSS, self.config.patch_size).flatten(2).transpose(1, 2)
@@ -213,6 +213,22 @@ class DiT(nn.Module):
     def _to_latent(self, x_BND: Tensor) -> Tensor:
         grid = self.config.latent_size // self.config.patch_size
         return functional.pixel_shuffle(x_BND.transpose(1, 2).reshape(len(x_BND), -1, grid, grid), self.config.patch_size)
+
+
+def directional_bias(heads: int, reach: int) -> Float[Tensor, "heads distances"]:
+    """Where each head of a text block looks at first, by signed distance −reach … reach; learnt from there (Raffel et al. 2020).
+
+    Even heads look back and odd ones ahead (Shen et al. 2018), by turns at what is near or at all of it (the slopes of Press et
+    al. 2022). So in "a rocket above a house" the rocket has "above" ahead of it and the house has it behind: one block tells them
+    apart. Learnt position vectors did not: they stayed forty times smaller than the words (docs/lab-notes.md).
+    """
+    distance = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    rows = []
+    for head in range(heads):
+        ahead = distance if head % 2 else -distance
+        slope = 1.0 if head % 4 < 2 else 0.1
+        rows.append(torch.where(ahead >= 0, -slope * ahead, -6.0))
+    return torch.stack(rows)
 
 
 def time_embedding(t: Int64[Tensor, " batch"], size: int, longest_period: float = 10_000.0) -> Float[Tensor, "batch size"]:
