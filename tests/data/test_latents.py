@@ -7,7 +7,9 @@ import pytest
 
 from ornstein.core.errors import DataError
 from ornstein.data.latents import build_latent_scenes
-from ornstein.data.scenes import render, sample_scene
+from ornstein.data.scenes import Kind, render, sample_scene
+
+SHARES: dict[Kind, float] = {"single": 0.3, "pair": 0.7}
 
 
 def _encode(pixels: np.ndarray) -> np.ndarray:
@@ -16,14 +18,14 @@ def _encode(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([cells, cells[..., :1]], axis=-1).transpose(0, 3, 1, 2).astype(np.float32)
 
 
-def _encode_text(captions: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    sentences = np.zeros((len(captions), 512), np.float32)
-    sentences[:, 0] = [len(caption) for caption in captions]
-    return sentences, np.tile(np.arange(24, dtype=np.int32), (len(captions), 1))
+def _encode_text(captions: list[str]) -> np.ndarray:
+    ids = np.tile(np.arange(24, dtype=np.int32), (len(captions), 1))
+    ids[:, 0] = [len(caption) for caption in captions]
+    return ids
 
 
 def _build(folder: Path, **changes: object) -> object:
-    settings = {"count": 70, "seed": 3, "jitter": 0.5, "autoencoder_fingerprint": "a" * 16}
+    settings = {"count": 70, "seed": 3, "shares": SHARES, "jitter": 0.5, "autoencoder_fingerprint": "a" * 16}
     return build_latent_scenes(folder, **{**settings, "encode": _encode, "encode_text": _encode_text, **changes})  # type: ignore[arg-type]
 
 
@@ -31,9 +33,9 @@ def test_row_i_is_scene_i(tmp_path: Path) -> None:
     data = _build(tmp_path)
     assert len(data) == 70
     for i in (0, 63, 64, 69):
-        scene = sample_scene(i, seed=3, jitter=0.5)
+        scene = sample_scene(i, seed=3, shares=SHARES, jitter=0.5)
         np.testing.assert_allclose(data.latents[i], _encode(render(scene)[None])[0], atol=1e-3)
-        assert data.sentences[i, 0] == len(scene.caption)
+        assert data.pieces[i, 0] == len(scene.caption)
 
 
 def test_a_second_call_reads_the_cache_and_another_autoencoder_makes_a_new_one(tmp_path: Path) -> None:
@@ -48,6 +50,8 @@ def test_a_second_call_reads_the_cache_and_another_autoencoder_makes_a_new_one(t
         _build(tmp_path, encode=refuse, autoencoder_fingerprint="b" * 16)
     with pytest.raises(AssertionError):
         _build(tmp_path, encode=refuse, jitter=0.0)
+    with pytest.raises(AssertionError):
+        _build(tmp_path, encode=refuse, shares={"single": 1.0})
 
 
 def test_an_interrupted_or_damaged_cache_is_never_taken_for_whole(tmp_path: Path) -> None:

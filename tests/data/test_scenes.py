@@ -55,6 +55,17 @@ def test_kinds_come_in_their_shares() -> None:
         assert abs(kinds[kind] / 3000 - share) < 4 * np.sqrt(share * (1 - share) / 3000)
 
 
+def test_the_shares_of_kinds_can_be_chosen() -> None:
+    kinds = Counter(scenes.sample_scene(i, shares={"pair": 0.8, "count": 0.2}).kind for i in range(1000))
+    assert abs(kinds["pair"] - 800) < 50
+    assert set(kinds) == {"pair", "count"}
+    for wrong in ({"pair": 0.8}, {"pair": 1.2, "count": -0.2}, {"pair": float("nan")}):
+        with pytest.raises(DataError, match="sum to 1"):
+            scenes.sample_scene(0, shares=wrong)
+    with pytest.raises(UnknownNameError, match="kind of scene"):
+        scenes.sample_scene(0, shares={"pairs": 1.0})  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize("split", ["train", "held-out"])
 def test_captions_say_what_is_there(split: scenes.Split) -> None:
     words = {2: "two", 3: "three", 4: "four"}

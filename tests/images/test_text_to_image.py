@@ -124,19 +124,19 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
 
 
 class OneAnswer(torch.nn.Module):
-    """The exact v of data that are a single point a prompt: x_0 = the sentence's first numbers, repeated."""
+    """The exact v of data that are a single point a prompt: x_0 = the pieces' first numbers, summed."""
 
     def __init__(self, schedule: NoiseSchedule) -> None:
         super().__init__()
         self.schedule = schedule
 
     @staticmethod
-    def answer(sentence: torch.Tensor) -> torch.Tensor:
-        return 3 * sentence[:, :4, None, None].expand(-1, -1, 16, 16)
+    def answer(pieces: torch.Tensor) -> torch.Tensor:
+        return 3 * pieces.sum(1)[:, :4, None, None].expand(-1, -1, 16, 16)
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor, condition: object) -> torch.Tensor:
         alpha, sigma = self.schedule.alpha_sigma(t, x_t)
-        x_0 = self.answer(condition.sentence)  # type: ignore[attr-defined]
+        x_0 = self.answer(condition.pieces)  # type: ignore[attr-defined]
         return alpha * (x_t - alpha * x_0) / sigma - sigma * x_0
 
 
@@ -155,7 +155,7 @@ def test_every_prompt_gets_its_own_answer(knowing: TextToImagePipeline, sampler:
     drawn = knowing.denoise(
         prompts, [0, 1, 2], num_inference_steps=7, guidance_scale=1.0, seed=0, sampler=sampler, batch_size=batch_size
     )
-    wanted = OneAnswer.answer(torch.from_numpy(knowing.text.encode(prompts)))
+    wanted = OneAnswer.answer(knowing.condition(prompts).pieces)
     torch.testing.assert_close(drawn, wanted, atol=2e-3, rtol=0)
     assert (wanted[0] - wanted[1]).abs().max() > 0.05
 

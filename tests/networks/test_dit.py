@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ornstein.core.errors import DataError
-from ornstein.networks.dit import DiT, DiTConfig, TextCondition, sincos_positions
+from ornstein.networks.dit import DiT, DiTConfig, TextBlock, TextCondition, directional_bias, sincos_positions
 
 CONFIG = DiTConfig(latent_size=8, patch_size=2, width=32, depth=2, heads=2, text_depth=1, text_length=6)
 
@@ -24,7 +24,7 @@ def network() -> DiT:
 def _inputs(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor, TextCondition]:
     g = torch.Generator().manual_seed(1)
     mask = torch.arange(6)[None] < torch.tensor([2, 6, 4][:batch])[:, None]
-    condition = TextCondition(torch.randn(batch, 512, generator=g), torch.randn(batch, 6, 512, generator=g), mask)
+    condition = TextCondition(torch.randn(batch, 6, 512, generator=g), mask)
     return torch.randn(batch, 4, 8, 8, generator=g), torch.tensor([1, 500, 1000][:batch]), condition
 
 
@@ -47,16 +47,40 @@ def test_where_a_patch_is_matters(network: DiT) -> None:
     assert (other[..., :2, :2] - out[..., 6:, 6:]).abs().max() > 1e-3
 
 
-def test_the_sentence_is_standardised(network: DiT) -> None:
+def test_the_pieces_are_standardised(network: DiT) -> None:
     x, t, condition = _inputs()
-    network.sentence_mean.fill_(0.7)
-    network.sentence_std.fill_(2.0)
-    standardised = condition._replace(sentence=condition.sentence * 2.0 + 0.7)
-    after = network(x, t, standardised)
-    network.sentence_mean.zero_()
-    network.sentence_std.fill_(1.0)
-    torch.testing.assert_close(after, network(x, t, condition), atol=1e-4, rtol=1e-4)
-    assert (after - network(x, t, standardised)).abs().max() > 1e-3
+    before = network(x, t, condition)
+    network.piece_std.fill_(2.0)
+    doubled = condition._replace(pieces=condition.pieces * 2.0)
+    torch.testing.assert_close(network(x, t, doubled), before, atol=1e-4, rtol=1e-4)
+    assert (network(x, t, condition) - before).abs().max() > 1e-3
+
+
+def test_a_fresh_text_block_tells_the_order_of_words() -> None:
+    """The same three pieces in two orders: the middle one keeps its place, but what is before and behind it changes sides.
+
+    With a bias that is the same at all distances the block could not know: that is what keeps this test honest.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        block = TextBlock(32, 4, reach=6).eval()
+    pieces = torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(1))
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    there, back = block(pieces, mask)[0, 1], block(pieces.flip(1), mask)[0, 1]
+    assert (there - back).norm() > 0.05 * there.norm()
+    with torch.no_grad():
+        block.relative_bias.zero_()
+    torch.testing.assert_close(block(pieces, mask)[0, 1], block(pieces.flip(1), mask)[0, 1])
+
+
+def test_heads_look_back_and_ahead_by_turns() -> None:
+    bias = directional_bias(4, 3)
+    assert bias.shape == (4, 7)
+    assert bias[:, 3].tolist() == [0.0] * 4  # every head sees the piece itself
+    assert (bias[0::2, :3] > bias[0::2, 4:].max()).all()  # back: negative distances
+    assert (bias[1::2, 4:] > bias[1::2, :3].max()).all()
+    assert bias[0].tolist() == [-3.0, -2.0, -1.0, 0.0, -6.0, -6.0, -6.0]
+    torch.testing.assert_close(bias[3], torch.tensor([-6.0, -6.0, -6.0, 0.0, -0.1, -0.2, -0.3]))
 
 
 def test_every_modulation_acts(network: DiT) -> None:
@@ -80,11 +104,11 @@ def test_padding_pieces_do_not_matter(network: DiT) -> None:
 def test_a_text_without_its_padding_reads_the_same(network: DiT) -> None:
     x, t, condition = _inputs()
     network_input = condition._replace(mask=condition.mask & (torch.arange(6) < 4))
-    trimmed = TextCondition(condition.sentence, condition.pieces[:, :4], network_input.mask[:, :4])
+    trimmed = TextCondition(condition.pieces[:, :4], network_input.mask[:, :4])
     torch.testing.assert_close(network(x, t, network_input), network(x, t, trimmed))
 
 
-def test_the_empty_condition_ignores_the_sentence(network: DiT) -> None:
+def test_a_dropped_condition_is_the_empty_one(network: DiT) -> None:
     x, t, condition = _inputs()
     dropped = condition.drop(torch.tensor([True, True, True]))
     torch.testing.assert_close(network(x, t, dropped), network(x, t, TextCondition.empty(3, 6)))
@@ -92,14 +116,14 @@ def test_the_empty_condition_ignores_the_sentence(network: DiT) -> None:
     torch.testing.assert_close(partly[[0, 2]], network(x, t, condition)[[0, 2]])
 
 
-def test_word_order_sentence_and_time_all_matter(network: DiT) -> None:
+def test_word_order_words_and_time_all_matter(network: DiT) -> None:
     x, t, condition = _inputs()
     base = network(x, t, condition)
     swapped = condition.pieces.clone()
     swapped[:, [0, 1]] = swapped[:, [1, 0]]
     for other in (
         network(x, t, condition._replace(pieces=swapped)),
-        network(x, t, condition._replace(sentence=condition.sentence.flip(1))),
+        network(x, t, condition._replace(pieces=condition.pieces.flip(2))),
         network(x, t.flip(0), condition)[[0, 2]],
     ):
         assert (other - base[: len(other)]).abs().max() > 1e-3

@@ -36,6 +36,7 @@ def _tour() -> None:
     named(picture)
     drawer = dit.DiT(dit.DiTConfig(latent_size=8, patch_size=2, width=32, depth=1, heads=2, text_length=6))
     nothing, t = dit.TextCondition.empty(2, 6), torch.tensor([1, 9])
+    drawer(torch.zeros(2, 4, 8, 8), t + 0.5, nothing)
     drawer(torch.zeros(2, 4, 8, 8), t, nothing.drop(torch.tensor([True, False])))
     policy = rt1.RT1(
         rt1.RT1Config(image_size=64, history=2, channels=(8, 8), blocks=(1, 1), tokens=2, width=16, depth=1, heads=2)
@@ -48,7 +49,7 @@ def _tour() -> None:
     wrong: list[Callable[[], Any]] = [
         lambda: first_stage.encode(torch.zeros(2, 32, 32)),
         lambda: named(torch.zeros(3, 32, 32)),
-        lambda: drawer(torch.zeros(2, 4, 8, 8), t.float(), nothing),
+        lambda: drawer(torch.zeros(2, 4, 8, 8), t[None], nothing),
         lambda: drawer(torch.zeros(3, 4, 8, 8), t, nothing),
         lambda: film_convnet.FiLM(512, 8)(torch.zeros(2, 8, 4, 4), torch.zeros(3, 512)),
         lambda: policy(frames.float(), words, state),

@@ -11,7 +11,7 @@ import torch
 
 import ornstein
 from ornstein.assets import openmoji
-from ornstein.core.errors import CheckpointError, TrainingError
+from ornstein.core.errors import CheckpointError, DataError, TrainingError
 from ornstein.data.latents import LatentScenes
 from ornstein.data.scenes import render, sample_scene
 from ornstein.images import to_pixels, to_tensor
@@ -58,10 +58,15 @@ def test_text_to_image_from_the_shipped_first_stage_to_pictures(drawer: Path) ->
 
 
 def test_the_text_statistics_come_from_the_captions(drawer: Path) -> None:
-    network = ornstein.load(drawer, expect="text-to-image").denoiser
-    captions = [sample_scene(i).caption for i in range(12)]
-    vectors = ornstein.load(drawer, expect="text-to-image").text.encode(captions)
-    np.testing.assert_allclose(network.sentence_mean, vectors.mean(0), atol=2e-3)
+    pipeline = ornstein.load(drawer, expect="text-to-image")
+    shares = {"single": 0.5, "count": 0.15, "pair": 0.35}
+    ids = pipeline.text.piece_ids([sample_scene(i, shares=shares, jitter=0.0).caption for i in range(12)], 24)
+    np.testing.assert_allclose(float(pipeline.denoiser.piece_std), pipeline.text.piece_vectors(ids[ids >= 0]).std(), rtol=0.01)
+
+
+def test_shares_beyond_the_whole_are_refused() -> None:
+    with pytest.raises(DataError, match="share between 0 and 1"):
+        TextToImageRecipe(pair_share=0.7, count_share=0.4)
 
 
 def test_dropped_captions_are_empty_and_batches_know_their_number(tmp_path: Path, drawer: Path) -> None:
@@ -72,7 +77,6 @@ def test_dropped_captions_are_empty_and_batches_know_their_number(tmp_path: Path
     captions = [sample_scene(i).caption for i in range(16)]
     data = LatentScenes(
         np.arange(16, dtype=np.float16)[:, None, None, None] * np.ones((1, 4, 16, 16), np.float16),
-        encoder.encode(captions).astype(np.float16),
         encoder.piece_ids(captions, 24),
     )
     recipe = TextToImageRecipe(condition_drop=0.25)
@@ -145,9 +149,7 @@ def test_dropped_captions_differ_from_epoch_to_epoch() -> None:
     """Else a tenth of the scenes would never be told to the model, however long it trains."""
     encoder = UniversalSentenceEncoder()
     captions = [f"a drawing of {number} keys" for number in range(40)]
-    data = LatentScenes(
-        np.zeros((40, 4, 16, 16), np.float16), encoder.encode(captions).astype(np.float16), encoder.piece_ids(captions, 24)
-    )
+    data = LatentScenes(np.zeros((40, 4, 16, 16), np.float16), encoder.piece_ids(captions, 24))
     recipe = TextToImageRecipe(condition_drop=0.5)
     told = []
     for epoch in range(2):

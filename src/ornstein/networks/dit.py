@@ -24,7 +24,7 @@ from ornstein.core.errors import DataError
 from ornstein.networks.attention import MLP, Attention
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int64
+    from jaxtyping import Bool, Float, Shaped
 
 TEXT_SIZE = 512
 
@@ -125,7 +125,7 @@ class DiTBlock(nn.Module):
 
 
 class DiT(nn.Module):
-    """A denoiser `(x_t, t, TextCondition) -> prediction` over latents (B, C, S, S); t runs 1…T.
+    """A denoiser `(x_t, t, TextCondition) -> prediction` over latents (B, C, S, S); t lies within (0, T], whole or not.
 
     The mean of the words modulates every block; cross-attention reads them one by one. `piece_std` standardises their embeddings.
     """
@@ -162,7 +162,7 @@ class DiT(nn.Module):
                     parameter.view(6, width, -1)[[2, 5]] = 0.0
 
     def forward(
-        self, x_t: Float[Tensor, "batch channels size size"], t: Int64[Tensor, " batch"], condition: TextCondition
+        self, x_t: Float[Tensor, "batch channels size size"], t: Shaped[Tensor, " batch"], condition: TextCondition
     ) -> Float[Tensor, "batch channels size size"]:
         """The prediction for x_t, same shape, float32 whatever the precision inside.
 
@@ -231,7 +231,7 @@ def directional_bias(heads: int, reach: int) -> Float[Tensor, "heads distances"]
     return torch.stack(rows)
 
 
-def time_embedding(t: Int64[Tensor, " batch"], size: int, longest_period: float = 10_000.0) -> Float[Tensor, "batch size"]:
+def time_embedding(t: Shaped[Tensor, " batch"], size: int, longest_period: float = 10_000.0) -> Float[Tensor, "batch size"]:
     """Cosines and sines of the time step at `size`/2 frequencies from 1 down to 1/10,000 (Ho et al. 2020, appendix B)."""
     half = size // 2
     frequencies = torch.exp(-math.log(longest_period) * torch.arange(half, device=t.device) / half)
