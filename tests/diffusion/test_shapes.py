@@ -55,6 +55,11 @@ def _tour() -> None:
         data.denoiser(schedule, "epsilon")(x, t, None)
         data.denoiser(schedule, "epsilon")(x, t - 0.5, None)
     gaussian.flow(x, schedule, 900, 3)
+    exact = gaussian.denoiser(schedule, "epsilon")
+    found = d.flow_log_likelihood(exact, x, None, schedule, "epsilon", tolerance=1e-2)
+    d.bits_per_dimension(found.log_prob, 2, levels=256)
+    assert d.variational_bound(exact, x, None, schedule, "epsilon", torch.Generator(), evaluations=2).total.shape == (3,)
+    d.dequantise(t, 4, torch.Generator())
     schedule.log_snr(t)
     print("runs")
 

@@ -1,4 +1,4 @@
-"""The diffusion core: schedule → predictions → objective → samplers → guidance, and the oracles that test them.
+"""The diffusion core: schedule → predictions → objective → samplers → guidance → likelihood, and the oracles that test them.
 
 It knows no network, no picture and no robot: a denoiser is any callable `(x_t, t, condition) → prediction` with x_t of shape
 (batch, …) and t of type int64 and shape (batch,), within 1 … T.
@@ -14,6 +14,14 @@ from ornstein.diffusion.noise import KeyedNoise, NoiseSource
 from ornstein.diffusion.sampling import Sampler, Spacing, Step, Trajectory, time_steps
 from ornstein.diffusion.samplers import DDIM, DDPM, DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M, Euler, Heun
 from ornstein.diffusion.guidance import Autoguidance, ClassifierFreeGuidance
+from ornstein.diffusion.likelihood import (
+    FlowLikelihood,
+    VariationalBound,
+    bits_per_dimension,
+    dequantise,
+    flow_log_likelihood,
+    variational_bound,
+)
 from ornstein.diffusion.oracles import DiscreteData, Distribution, Gaussian, GaussianMixture
 
 __all__ = [
@@ -49,6 +57,12 @@ __all__ = [
     "DPMSolverPP3M",
     "ClassifierFreeGuidance",
     "Autoguidance",
+    "variational_bound",
+    "VariationalBound",
+    "flow_log_likelihood",
+    "FlowLikelihood",
+    "dequantise",
+    "bits_per_dimension",
     "Distribution",
     "Gaussian",
     "GaussianMixture",

@@ -206,19 +206,29 @@ class NoiseSchedule:
         start, end = self._angles[below], self._angles[below + 1]
         return start + (time - below) * (end - start)
 
+    def time_at_angle(self, angle: float) -> float:
+        """The time at which `angle` is that: the inverse of the continuous schedule.
+
+        Raises:
+            DataError: the schedule ends before it gets there, or it is not a number.
+        """
+        last = float(self._angles[-1])
+        if not 0 <= angle <= last + 1e-9:  # rounding at T itself is forgiven; true for NaN as well
+            raise DataError(f"the angle of this schedule runs 0 … {last:.6g}, got {angle}")
+        above = min(max(int(torch.searchsorted(self._angles, angle)), 1), self.num_steps)
+        start, end = float(self._angles[above - 1]), float(self._angles[above])
+        return above - 1 + min(max((angle - start) / (end - start), 0.0), 1.0)
+
     def time_at_log_snr(self, log_snr: float) -> float:
-        """The time at which `level` reaches that log(α²/σ²): the inverse of the continuous schedule.
+        """The time at which `level` reaches that log(α²/σ²).
 
         Raises:
             DataError: the schedule ends before it gets there, or it is not a number.
         """
         lowest = float(self.log_snrs[-1])
-        if not log_snr >= lowest - 1e-9:  # rounding at T itself is forgiven; true for NaN as well
+        if not log_snr >= lowest - 1e-9:
             raise DataError(f"log-SNR falls from infinity to {lowest:.4g} at t = {self.num_steps}, and never to {log_snr}")
-        angle = math.atan(math.exp(-log_snr / 2)) if log_snr > -1400 else math.pi / 2
-        above = min(max(int(torch.searchsorted(self._angles, angle)), 1), self.num_steps)
-        start, end = float(self._angles[above - 1]), float(self._angles[above])
-        return above - 1 + min(max((angle - start) / (end - start), 0.0), 1.0)
+        return self.time_at_angle(math.atan(math.exp(-log_snr / 2)) if log_snr > -1400 else math.pi / 2)
 
     def terminal_kl(self, second_moment: float = 1.0) -> float:
         """KL(q(x_T | x_0) ‖ N(0, I)) in bits a dimension: what the data still tell about x_T.
