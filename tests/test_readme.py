@@ -69,7 +69,7 @@ def test_the_names_on_the_page_exist() -> None:
     from ornstein.cli import COMMANDS
     from ornstein.commands.train import RECIPES
 
-    commands = set(re.findall(r"^ornstein (\w+)", README, re.MULTILINE))
+    commands = set(re.findall(r"^ornstein ([\w-]+)", README, re.MULTILINE))
     assert commands == set(COMMANDS)
     for recipe in RECIPES:
         assert recipe in README

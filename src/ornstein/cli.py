@@ -15,6 +15,8 @@ COMMANDS: dict[str, str] = {
     "train": "train a model by its recipe:  ornstein train rt1-tabletop --out runs/rt1 [--resume]",
     "evaluate": "measure a robot policy:  ornstein evaluate rt1-tabletop --suite pick --episodes 100 --out results",
     "data": "robot data sets:  ornstein data generate | inspect | validate",
+    "claims": "statements of the field as experiments with a verdict:  ornstein claims [D1 D4 …]",
+    "lint-schedule": "what is wrong with a diffusers scheduler_config.json:  ornstein lint-schedule FILE --steps 50",
     "demo": "pictures, guidance, robot videos and a measured success rate in one HTML report",
     "doctor": "what this machine has and lacks, and the command that mends it",
 }
@@ -74,6 +76,14 @@ def _command(name: str) -> Callable[..., int | None]:
             from ornstein.commands.data import data
 
             return data
+        case "claims":
+            from ornstein.commands.claims import claims
+
+            return claims
+        case "lint-schedule":
+            from ornstein.commands.lint_schedule import lint_schedule
+
+            return lint_schedule
         case "demo":
             from ornstein.commands.demo import demo
 
@@ -97,6 +107,6 @@ def _call(command: Callable[..., Any], arguments: list[str], name: str) -> int |
 
 def _overview() -> str:
     lines = ["usage: ornstein COMMAND …", "", "From noise to images and actions.", ""]
-    lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    lines += [f"  {name:<15}{text}" for name, text in COMMANDS.items()]
     lines += ["", "`ornstein COMMAND --help` explains a command and shows its options with their defaults."]
     return "\n".join(lines)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import integrate
 
 from ornstein.core.errors import DataError, UnknownNameError
-from ornstein.diffusion import PREDICTIONS, DiscreteData, Distribution, Gaussian, GaussianMixture, NoiseSchedule
+from ornstein.diffusion import PREDICTIONS, DiscreteData, Distribution, Gaussian, GaussianMixture, NoiseSchedule, from_pair
 
 SCHEDULE = NoiseSchedule.cosine()
 MIXTURE = GaussianMixture(
@@ -191,3 +192,83 @@ def test_mistakes_are_named() -> None:
             make()
     with pytest.raises(UnknownNameError, match="epsilon"):
         MIXTURE.denoiser(SCHEDULE, "eps")
+
+
+def test_posterior_variance_is_the_derivative_of_the_posterior_mean(distribution: Distribution) -> None:
+    """Cov[x_0 | x_t] = σ²/α · ∂E[x_0 | x_t]/∂x_t (the second-order Tweedie formula), by automatic differentiation."""
+    x = _randn(20, seed=4)
+    for bar in (0.95, 0.5, 0.01):
+        alpha, sigma = math.sqrt(bar), math.sqrt(1 - bar)
+        slopes = torch.func.vmap(
+            torch.func.jacrev(lambda one, a=alpha, s=sigma: distribution.posterior_mean(one[None], a, s)[0])
+        )(x)
+        wanted = sigma**2 / alpha * slopes.diagonal(dim1=1, dim2=2).mean(1)
+        torch.testing.assert_close(distribution.posterior_variance(x, alpha, sigma), wanted, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_no_denoiser_beats_the_optimal_loss_and_the_exact_one_has_it(prediction: str) -> None:
+    """The loss of the exact denoiser, estimated from its errors alone, and of one that is a little off."""
+    n = 40_000
+    for distribution in DISTRIBUTIONS.values():
+        for t in (100, 500, 900):
+            best, error = distribution.optimal_loss(SCHEDULE, t, prediction, n=n, rng=torch.Generator().manual_seed(0))
+            rng = torch.Generator().manual_seed(1)
+            x_0, eps = distribution.sample(n, rng), torch.randn(n, 2, generator=rng, dtype=torch.float64)
+            steps = torch.full((n,), t)
+            alpha, sigma = SCHEDULE.alpha_sigma(steps, x_0)
+            x_t = alpha * x_0 + sigma * eps
+            target = from_pair(x_0, eps, prediction, alpha, sigma)
+            exact = distribution.denoiser(SCHEDULE, prediction)(x_t, steps)
+            losses = (exact - target).square().mean(1)
+            assert abs(losses.mean() - best) < 4 * math.hypot(error, float(losses.std()) / n**0.5)
+            assert ((1.1 * exact - target).square().mean(1) - losses).mean() > 0
+
+
+def test_optimal_loss_of_a_gaussian_by_hand() -> None:
+    """x_0 ~ N(0, v): Var[x_0 | x_t] = vσ²/(α²v + σ²) whatever x_t is, and Var[ε | x_t] = α²/σ² of that."""
+    gaussian = Gaussian(torch.zeros(1), torch.tensor([[0.3]]))
+    alpha, sigma = float(SCHEDULE.alphas[400]), float(SCHEDULE.sigmas[400])
+    variance = 0.3 * sigma**2 / (alpha**2 * 0.3 + sigma**2)
+    for prediction, factor in (
+        ("sample", 1.0),
+        ("epsilon", alpha / sigma),
+        ("v_prediction", 1 / sigma),
+        ("score", alpha / sigma**2),
+    ):
+        value, error = gaussian.optimal_loss(SCHEDULE, 400, prediction, n=10, rng=torch.Generator())
+        assert math.isclose(value, factor**2 * variance, rel_tol=1e-6)
+        assert error < 1e-9
+
+
+def test_the_flow_of_a_mixture_in_one_dimension_keeps_quantiles() -> None:
+    """An increasing map that carries p_t to p_s can only be F_s⁻¹ ∘ F_t: so P(x_t ≤ a) = P(x_s ≤ flow(a))."""
+    weights, means, variances = torch.tensor([0.3, 0.7]), torch.tensor([[-1.0], [0.6]]), torch.tensor([[[0.2]], [[0.05]]])
+    mixture = GaussianMixture(weights, means, variances)
+
+    def cdf(x: torch.Tensor, time: float) -> torch.Tensor:
+        level = SCHEDULE.level(time)
+        spread = (level.alpha**2 * variances[:, 0, 0].double() + level.sigma**2).sqrt()
+        return (torch.special.ndtr((x - level.alpha * means[:, 0].double()) / spread) * weights.double()).sum(1)
+
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    for start, stop in ((1000, 0), (900, 100.5), (0, 700), (1000, 999)):
+        carried = mixture.flow(x, SCHEDULE, start, stop)
+        np.testing.assert_allclose(cdf(carried, stop), cdf(x, start), atol=1e-9)
+
+
+def test_flows_agree_with_the_closed_form_and_with_themselves(distribution: Distribution) -> None:
+    gaussian = Gaussian(torch.tensor([0.5, -1.0]), torch.tensor([[0.5, 0.2], [0.2, 0.3]]))
+    x = _randn(5, seed=5)
+    followed = Distribution.flow(gaussian, x, SCHEDULE, 950, 0.5)
+    torch.testing.assert_close(followed, gaussian.flow(x, SCHEDULE, 950, 0.5), rtol=1e-8, atol=1e-9)
+    there = distribution.flow(x, SCHEDULE, 900, 300)
+    torch.testing.assert_close(distribution.flow(there, SCHEDULE, 300, 900), x, rtol=1e-8, atol=1e-8)
+
+
+def test_denoisers_at_times_between_steps_are_exact_there(distribution: Distribution) -> None:
+    x, times = _randn(3, seed=6), torch.tensor([0.5, 300.25, 999.0], dtype=torch.float64)
+    levels = [SCHEDULE.level(time) for time in times.tolist()]
+    alpha, sigma = (torch.tensor([getattr(level, name) for level in levels], dtype=torch.float64) for name in ("alpha", "sigma"))
+    found = distribution.denoiser(SCHEDULE, "sample")(x, times)
+    torch.testing.assert_close(found, distribution.posterior_mean(x, alpha, sigma), rtol=1e-9, atol=1e-10)

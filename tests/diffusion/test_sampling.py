@@ -17,6 +17,8 @@ from ornstein.diffusion import (
     DDPM,
     PREDICTIONS,
     DPMSolverPP2M,
+    DPMSolverPP2MSDE,
+    DPMSolverPP3M,
     Euler,
     Gaussian,
     Heun,
@@ -29,7 +31,7 @@ from ornstein.diffusion import (
 SCHEDULE = NoiseSchedule.linear()
 GAUSSIAN = Gaussian(torch.tensor([0.5, -1.0]), torch.tensor([[0.5, 0.2], [0.2, 0.3]]))
 DENOISER = GAUSSIAN.denoiser(SCHEDULE, "epsilon")
-ALL = (DDIM, DDPM, Euler, Heun, DPMSolverPP2M)
+ALL = (DDIM, DDPM, Euler, Heun, DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M)
 
 
 def _noise(n: int, seed: int = 0) -> torch.Tensor:
@@ -95,8 +97,69 @@ def test_every_sampler_ends_at_the_data_and_calls_once_a_step(n: int, spacing: A
         )
         times = time_steps(1000, n, spacing)
         assert [(s.index, s.t, s.t_prev) for s in steps] == list(zip(range(n), times, [*times[1:], 0], strict=True))
-        assert len(seen) == (2 * n - 1 if sampler is Heun else n)
+        more = {Heun: n - 1, DPMSolverPP3M: min(n - 1, 1)}.get(sampler, 0)
+        assert len(seen) == n + more
         assert set(seen) == set(times)
+
+
+def test_even_log_snr_spacing() -> None:
+    for end, last in ((0, 1), (25, 25), (10.5, 10.5)):
+        sampler = DDIM(SCHEDULE, 7, prediction="epsilon", spacing="log_snr", end=end)
+        levels = sampler.levels if end else sampler.levels[:-1]
+        lambdas = [math.log(level.alpha / level.sigma) for level in levels]
+        gaps = torch.tensor([b - a for a, b in pairwise(lambdas)], dtype=torch.float64)
+        torch.testing.assert_close(gaps, gaps.mean().expand_as(gaps), rtol=1e-6, atol=0)
+        assert levels[0].t == 1000
+        assert math.isclose(levels[-1].t, last, rel_tol=1e-9)
+    assert [level.t for level in DDIM(SCHEDULE, 1, prediction="epsilon", spacing="log_snr").levels] == [1000, 0]
+    with pytest.raises(DataError, match="choose another spacing"):
+        DDIM(SCHEDULE.with_zero_terminal_snr(), 5, prediction="sample", spacing="log_snr")
+
+
+@pytest.mark.parametrize("sampler", ALL)
+def test_times_between_steps_reach_the_denoiser_as_they_are(sampler: type[Sampler]) -> None:
+    seen: list[float] = []
+
+    def denoiser(x: torch.Tensor, t: torch.Tensor, condition: Any) -> torch.Tensor:
+        seen.append(float(t[0]))
+        assert t.dtype == (torch.int64 if seen[-1] == int(seen[-1]) else torch.float64)
+        return DENOISER(x, t)
+
+    run = sampler(SCHEDULE, 3, prediction="epsilon", spacing=[1000, 500.25, 33.125], end=2.5)
+    steps = list(run.iterate(denoiser, _noise(2), None, KeyedNoise(0, [0, 1])))
+    assert [(s.t, s.t_prev) for s in steps] == [(1000, 500.25), (500.25, 33.125), (33.125, 2.5)]
+    assert {1000.0, 500.25, 33.125} <= set(seen) <= {1000.0, 500.25, 33.125, 2.5}
+
+
+@pytest.mark.parametrize("sampler", ALL)
+def test_stopping_early_is_the_law_of_that_time(sampler: type[Sampler]) -> None:
+    """Mean and variance of a Gaussian's x_t, from a fine walk that ends at t = 300.5."""
+    n = 20_000
+    run = sampler(SCHEDULE, 120, prediction="epsilon", spacing="log_snr", end=300.5)
+    x = run.sample(DENOISER, _noise(n), None, _Stream(n))
+    level = SCHEDULE.level(300.5)
+    torch.testing.assert_close(x.mean(0), level.alpha * GAUSSIAN.means[0], atol=0.03, rtol=0)
+    wanted = level.alpha**2 * GAUSSIAN.covariances[0] + level.sigma**2 * torch.eye(2, dtype=torch.float64)
+    torch.testing.assert_close(torch.cov(x.T), wanted, atol=0.03, rtol=0)
+
+
+class _Stream:
+    """A noise source from one generator, where keys do not matter."""
+
+    def __init__(self, n: int) -> None:
+        self.n, self.rng = n, torch.Generator().manual_seed(1)
+
+    def at(self, step: int, shape: Any) -> torch.Tensor:
+        return torch.randn(self.n, *shape, generator=self.rng, dtype=torch.float64)
+
+
+def test_ends_and_times_out_of_range_are_refused() -> None:
+    for end in (-1, 1000, math.nan):
+        with pytest.raises(DataError, match="0 ≤ end < 1000"):
+            DDIM(SCHEDULE, 5, prediction="epsilon", end=end)
+    for times in ([900, 30, 7], [900, math.nan, 40], [1000.5, 500, 400], [math.inf, 500, 400]):
+        with pytest.raises(DataError, match="3 descending numbers within 30"):
+            DDIM(SCHEDULE, 3, prediction="epsilon", spacing=times, end=30)
 
 
 def test_explicit_steps_are_taken_as_given() -> None:
@@ -242,10 +305,13 @@ def test_mistakes_are_named_before_anything_is_computed() -> None:
     for make, message in (
         (lambda: DDIM(SCHEDULE, 1001, prediction="epsilon"), "between 1 and 1000, got 1001"),
         (lambda: DDIM(SCHEDULE, 0, prediction="epsilon"), "between 1 and 1000, got 0"),
-        (lambda: DDIM(SCHEDULE, 2, prediction="epsilon", spacing="even"), "one of trailing, leading, linspace or a list"),
+        (
+            lambda: DDIM(SCHEDULE, 2, prediction="epsilon", spacing="even"),
+            "one of trailing, leading, linspace, log_snr or a list of times",
+        ),
         (lambda: DDIM(SCHEDULE, 2, prediction="epsilon", spacing=[5, 5]), "descending"),
-        (lambda: DDIM(SCHEDULE, 2, prediction="epsilon", spacing=[5, 0]), "within 1 … 1000"),
-        (lambda: DDIM(SCHEDULE, 2, prediction="epsilon", spacing=[1001, 5]), "within 1 … 1000"),
+        (lambda: DDIM(SCHEDULE, 2, prediction="epsilon", spacing=[5, 0]), r"within 0 \(excluded\) … 1000"),
+        (lambda: DDIM(SCHEDULE, 2, prediction="epsilon", spacing=[1001, 5]), r"within 0 \(excluded\) … 1000"),
         (lambda: DDIM(SCHEDULE, 3, prediction="epsilon", spacing=[9, 5]), "3 descending numbers"),
         (lambda: DDIM(SCHEDULE, 2, prediction="epsilon", clip=0.0), "clip must be positive"),
         (lambda: DDIM(SCHEDULE, 2, prediction="epsilon", eta=2.0), "eta"),

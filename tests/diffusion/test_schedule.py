@@ -306,19 +306,37 @@ def test_zero_terminal_snr_of_one_step_is_refused_and_twice_is_once() -> None:
 def test_time_runs_on_between_the_steps(schedule: NoiseSchedule) -> None:
     steps = schedule.num_steps
     for t in (0, 1, 500, steps - 1, steps):
-        assert schedule.alpha_sigma_at(t) == (float(schedule.alphas[t]), float(schedule.sigmas[t]))
-    times = np.linspace(0, steps, 4001)
-    alphas, sigmas = np.array([schedule.alpha_sigma_at(float(time)) for time in times]).T
-    np.testing.assert_allclose(alphas**2 + sigmas**2, 1, rtol=1e-12)
-    assert (np.diff(sigmas) > 0).all()
-    assert (np.diff(alphas) < 0).all()
+        for time in (t, float(t)):
+            level = schedule.level(time)
+            assert level == (t, float(schedule.alphas[t]), float(schedule.sigmas[t]))
+            assert isinstance(level.t, int)
+    times = torch.linspace(0, steps, 4001, dtype=torch.float64)
+    angles = schedule.angle(times)
+    assert (angles.diff() > 0).all()
+    np.testing.assert_allclose(angles[::4].cos(), schedule.alphas[:: steps // 1000], rtol=1e-9, atol=1e-12)
     for time in (0.001, 0.5, 17.25, 500.5, steps - 0.5, float(steps)):
-        alpha, sigma = schedule.alpha_sigma_at(time)
-        if alpha > 0:
-            assert math.isclose(schedule.time_at_log_snr(2 * math.log(alpha / sigma)), time, rel_tol=1e-7)
+        now = schedule.level(time)
+        np.testing.assert_allclose(
+            float(schedule.angle(torch.tensor(time, dtype=torch.float64))), math.atan2(now.sigma, now.alpha), rtol=1e-9
+        )
+        if now.alpha > 0:
+            assert math.isclose(schedule.time_at_log_snr(2 * math.log(now.alpha / now.sigma)), time, rel_tol=1e-7)
     for beyond in (-0.1, steps + 0.1, math.nan):
         with pytest.raises(DataError, match="time runs"):
-            schedule.alpha_sigma_at(beyond)
+            schedule.level(beyond)
+        with pytest.raises(DataError, match="time runs"):
+            schedule.angle(torch.tensor([1.0, beyond]))
+
+
+def test_jumps_between_steps_compose(schedule: NoiseSchedule) -> None:
+    """q(x_t | x_r) = ∫ q(x_t | x_s) q(x_s | x_r): kept factors multiply, and the earlier variance shrinks by the later factor."""
+    for r, s, t in ((0, 0.4, 3), (10.25, 10.5, 11), (3, 500.5, 900.125), (0.0, 1.0, 2.0)):
+        later, earlier, whole = schedule.jump_variance(t, s), schedule.jump_variance(s, r), schedule.jump_variance(t, r)
+        assert math.isclose(1 - whole, (1 - later) * (1 - earlier), rel_tol=1e-9)
+        assert math.isclose(whole, later + (1 - later) * earlier, rel_tol=1e-9)
+        kept = (schedule.level(t).alpha / schedule.level(s).alpha) ** 2
+        assert math.isclose(later, 1 - kept, rel_tol=1e-6, abs_tol=1e-12)
+    assert math.isclose(schedule.jump_variance(7.0, 6.0), float(schedule.betas[7]), rel_tol=1e-12)
 
 
 def test_a_log_snr_that_is_never_reached() -> None:

@@ -61,7 +61,7 @@ def test_guidance_zero_ignores_the_prompt_and_one_does_not(pipeline: TextToImage
     assert not np.array_equal(_draw(pipeline, "a dog", guidance_scale=1.0), _draw(pipeline, "a key", guidance_scale=1.0))
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm++", "euler", "heun"])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm++", "dpm++3m", "dpm++sde", "euler", "heun"])
 def test_every_sampler_draws(pipeline: TextToImagePipeline, sampler: str) -> None:
     assert _draw(pipeline, "a dog", sampler=sampler).shape == (1, 128, 128, 3)
 
@@ -148,7 +148,7 @@ def knowing(pipeline: TextToImagePipeline) -> TextToImagePipeline:
     return exact
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm++", "euler", "heun"])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm++", "dpm++3m", "dpm++sde", "euler", "heun"])
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_every_prompt_gets_its_own_answer(knowing: TextToImagePipeline, sampler: str, batch_size: int) -> None:
     prompts = ["a red apple", "two keys", "a dog above a car"]
@@ -161,7 +161,8 @@ def test_every_prompt_gets_its_own_answer(knowing: TextToImagePipeline, sampler:
 
 
 def test_the_sampler_is_the_one_that_was_named(pipeline: TextToImagePipeline) -> None:
-    kinds = {"ddim": "DDIM", "ddpm": "DDPM", "dpm++": "DPMSolverPP2M", "euler": "Euler", "heun": "Heun"}
+    kinds = {"ddim": "DDIM", "ddpm": "DDPM", "dpm++": "DPMSolverPP2M", "dpm++3m": "DPMSolverPP3M", "dpm++sde": "DPMSolverPP2MSDE"}
+    kinds |= {"euler": "Euler", "heun": "Heun"}
     for name, kind in kinds.items():
         sampler = pipeline.sampler(name, 5)  # type: ignore[arg-type]
         assert (type(sampler).__name__, sampler.num_steps, sampler.prediction) == (kind, 5, "v_prediction")

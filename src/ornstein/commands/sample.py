@@ -25,7 +25,7 @@ def sample(
     out: Path = Path("picture.png"),
     num: int = 1,
     steps: int = 50,
-    sampler: Annotated[str, tyro.conf.arg(metavar="ddim|ddpm|dpm++|euler|heun")] = "ddim",
+    sampler: Annotated[str, tyro.conf.arg(metavar="ddim|ddpm|dpm++|dpm++3m|dpm++sde|euler|heun")] = "ddim",
     eta: float = 0.0,
     guidance: float = 4.0,
     seed: int = 0,

@@ -28,11 +28,11 @@ class ContractError(OrnsteinError):
     """Two embodiments that meet do not fit, or one is described wrongly."""
 
 
-class DataError(OrnsteinError):
+class DataError(OrnsteinError, ValueError):
     """Data or an argument is empty, out of range, of the wrong shape or not finite."""
 
 
-class UnknownNameError(OrnsteinError):
+class UnknownNameError(OrnsteinError, ValueError):
     """A name that is not among the choices."""
 
 

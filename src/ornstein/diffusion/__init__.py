@@ -1,4 +1,4 @@
-"""The diffusion core: schedule → predictions → objective → samplers → guidance, and the oracles that test them.
+"""The diffusion core: schedule → predictions → objective → samplers → guidance → likelihood, and the oracles that test them.
 
 It knows no network, no picture and no robot: a denoiser is any callable `(x_t, t, condition) → prediction` with x_t of shape
 (batch, …) and t of type int64 and shape (batch,), within 1 … T.
@@ -6,19 +6,28 @@ It knows no network, no picture and no robot: a denoiser is any callable `(x_t, 
 
 # In reading order.
 # ruff: noqa: I001, RUF022
-from ornstein.diffusion.schedule import Level, NoiseSchedule
+from ornstein.diffusion.schedule import Level, NoiseSchedule, Time
 from ornstein.diffusion.predictions import PREDICTIONS, Coefficients, Prediction, coefficients, convert, from_pair
 from ornstein.diffusion.weighting import Weighting, loss_weight
 from ornstein.diffusion.objective import DiffusionLoss, Times, ddpm_loss, loss_by_band, sample_times
 from ornstein.diffusion.noise import KeyedNoise, NoiseSource
 from ornstein.diffusion.sampling import Sampler, Spacing, Step, Trajectory, time_steps
-from ornstein.diffusion.samplers import DDIM, DDPM, DPMSolverPP2M, Euler, Heun
+from ornstein.diffusion.samplers import DDIM, DDPM, DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M, Euler, Heun
 from ornstein.diffusion.guidance import Autoguidance, ClassifierFreeGuidance
+from ornstein.diffusion.likelihood import (
+    FlowLikelihood,
+    VariationalBound,
+    bits_per_dimension,
+    dequantise,
+    flow_log_likelihood,
+    variational_bound,
+)
 from ornstein.diffusion.oracles import DiscreteData, Distribution, Gaussian, GaussianMixture
 
 __all__ = [
     "NoiseSchedule",
     "Level",
+    "Time",
     "Prediction",
     "PREDICTIONS",
     "convert",
@@ -44,8 +53,16 @@ __all__ = [
     "Euler",
     "Heun",
     "DPMSolverPP2M",
+    "DPMSolverPP2MSDE",
+    "DPMSolverPP3M",
     "ClassifierFreeGuidance",
     "Autoguidance",
+    "variational_bound",
+    "VariationalBound",
+    "flow_log_likelihood",
+    "FlowLikelihood",
+    "dequantise",
+    "bits_per_dimension",
     "Distribution",
     "Gaussian",
     "GaussianMixture",

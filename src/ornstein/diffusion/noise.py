@@ -10,7 +10,10 @@ are likely to be the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+import math
+import threading
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -63,15 +66,30 @@ class KeyedNoise:
 
     def _draw(self, stream: int, shape: Sequence[int]) -> Tensor:
         rows = np.empty((len(self.sample_indices), *shape), dtype=np.float32)
-        # Local to the call, so that threads may share this object; set anew for each row, which is cheaper than a new one.
-        philox = np.random.Philox(key=np.array([self.seed, 0], dtype=np.uint64))
-        generator = np.random.Generator(philox)
-        fresh = philox.state
-        for row, index in enumerate(self.sample_indices):
-            fresh["state"]["counter"] = np.array([0, 0, stream, index], dtype=np.uint64)
-            philox.state = fresh
-            rows[row] = generator.standard_normal(tuple(shape), dtype=np.float32)
-        return torch.from_numpy(rows).to(self.device)
+        local = _local()
+        local.key[0] = self.seed
+        local.counter[2] = stream
+        for row, index in zip(rows.reshape(len(rows), math.prod(shape)), self.sample_indices, strict=True):
+            local.counter[3] = index
+            local.philox.state = local.fresh
+            local.generator.standard_normal(dtype=np.float32, out=row)
+        drawn = torch.from_numpy(rows)
+        return drawn if self.device.type == "cpu" else drawn.to(self.device)
+
+
+class _Local(threading.local):
+    """A generator for each thread, kept: making one costs more than a hundred numbers. `fresh` is its state at key and counter."""
+
+    def __init__(self) -> None:
+        self.philox = np.random.Philox(key=np.zeros(2, dtype=np.uint64))
+        self.generator = np.random.Generator(self.philox)
+        self.fresh: Any = self.philox.state
+        self.key, self.counter = self.fresh["state"]["key"], self.fresh["state"]["counter"]
+
+
+@lru_cache(maxsize=1)
+def _local() -> _Local:
+    return _Local()
 
 
 def _word(what: str, number: int) -> int:

@@ -20,15 +20,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ornstein.core.errors import DataError
-from ornstein.diffusion.predictions import check_prediction, convert
+from ornstein.core.errors import DataError, OrnsteinError
+from ornstein.diffusion.predictions import check_prediction, coefficients, convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jaxtyping import Float, Int64
+    import numpy as np
+    from jaxtyping import Float, Shaped
+    from numpy.typing import NDArray
 
-    from ornstein.diffusion.schedule import NoiseSchedule
+    from ornstein.diffusion.schedule import NoiseSchedule, Time
 
     PerRow = float | Float[Tensor, " n"]
 
@@ -52,13 +54,61 @@ class Distribution(ABC):
     def posterior_mean(self, x_t: Float[Tensor, "n d"], alpha: PerRow, sigma: PerRow) -> Float[Tensor, "n d"]:
         """E[x_0 | x_t]."""
 
+    @abstractmethod
+    def posterior_variance(self, x_t: Float[Tensor, "n d"], alpha: PerRow, sigma: PerRow) -> Float[Tensor, " n"]:
+        """tr Cov[x_0 | x_t] / d: the squared error of the best guess, the mean over dimensions."""
+
+    def optimal_loss(
+        self, schedule: NoiseSchedule, t: int, prediction: str, *, n: int, rng: torch.Generator
+    ) -> tuple[float, float]:
+        """The least mean squared error that any denoiser can reach at step t in what it predicts, and its standard error.
+
+            E ‖y − E[y | x_t]‖² / d = c² · E tr Cov[x_0 | x_t] / d,    y = a x_t + c x_0
+
+        The expectation over x_t is estimated from n draws; the error of the guess within each is exact.
+        """
+        level = schedule.level(t)
+        factor = coefficients("sample", prediction, level.alpha, level.sigma).of_prediction ** 2
+        x_0 = self.sample(n, rng)
+        x_t = level.alpha * x_0 + level.sigma * torch.randn(x_0.shape, generator=rng, dtype=x_0.dtype)
+        errors = factor * self.posterior_variance(x_t, level.alpha, level.sigma)
+        return float(errors.mean()), float(errors.std() / n**0.5)
+
+    def flow(
+        self, x_t: Float[Tensor, "n d"], schedule: NoiseSchedule, t: Time, s: Time, *, tolerance: float = 1e-11
+    ) -> Float[Tensor, "n d"]:
+        """Where the probability-flow ODE carries x_t from time t to time s, either way; to about `tolerance`.
+
+        In the angle φ with α = cos φ, σ = sin φ, the ODE is dx/dφ = E[v | x_t] (Salimans & Ho 2022, appendix D), with
+        v = −σ (x_0 + α ∇ log p): nothing is divided by, so that both ends can be reached.
+        """
+        from scipy.integrate import solve_ivp
+
+        start, end = schedule.angle(torch.tensor([t, s], dtype=torch.float64)).tolist()
+        shape = tuple(x_t.shape)
+
+        def velocity(angle: float, flat: NDArray[np.float64]) -> NDArray[np.float64]:
+            x = torch.from_numpy(flat).reshape(shape)
+            alpha, sigma = math.cos(angle), math.sin(angle)
+            v = -sigma * (self.posterior_mean(x, alpha, sigma) + alpha * self.score(x, alpha, sigma))
+            return v.flatten().numpy()
+
+        found = solve_ivp(velocity, (start, end), x_t.double().flatten().numpy(), "DOP853", rtol=tolerance, atol=tolerance)
+        if not found.success:
+            raise OrnsteinError(f"the probability flow could not be followed from t = {t} to {s}: {found.message}")
+        return torch.from_numpy(found.y[:, -1].copy()).reshape(shape)
+
     def denoiser(self, schedule: NoiseSchedule, prediction: str) -> Callable[..., Tensor]:
-        """The exact denoiser `(x_t, t, condition) → prediction`, in x_t's type; t from 1, any mixture of time steps."""
+        """The exact denoiser `(x_t, t, condition) → prediction`, in x_t's type; any mixture of times within (0, T], whole or not."""
         check_prediction(prediction)
 
-        def denoise(x_t: Float[Tensor, "n d"], t: Int64[Tensor, " n"], condition: Any = None) -> Float[Tensor, "n d"]:
+        def denoise(x_t: Float[Tensor, "n d"], t: Shaped[Tensor, " n"], condition: Any = None) -> Float[Tensor, "n d"]:
             x = x_t.double()
-            alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+            if t.is_floating_point():
+                angle = schedule.angle(t)
+                alpha, sigma = angle.cos(), angle.sin()
+            else:
+                alpha, sigma = schedule.alpha(t), schedule.sigma(t)
             best = self.posterior_mean(x, alpha, sigma)
             return convert(best, "sample", prediction, x, alpha[:, None], sigma[:, None]).to(x_t.dtype)
 
@@ -104,6 +154,15 @@ class GaussianMixture(Distribution):
         shift = torch.einsum("kde,nke->nkd", self._axes, self._variances * whitened)
         return self._average(log_joint, self.means + _column(alpha, x_t)[..., None] * shift)
 
+    def posterior_variance(self, x_t: Float[Tensor, "n d"], alpha: PerRow, sigma: PerRow) -> Float[Tensor, " n"]:
+        log_joint, whitened = self._joint(x_t, alpha, sigma)
+        a, s = (_column(value, x_t)[..., None] for value in (alpha, sigma))
+        means = self.means + a * torch.einsum("kde,nke->nkd", self._axes, self._variances * whitened)
+        # Within a component the posterior's variance along an axis is λσ²/(α²λ + σ²); between them, the spread of their means.
+        within = (self._variances * s**2 / (a**2 * self._variances + s**2)).sum(-1)
+        between = (means - self._average(log_joint, means)[:, None]).square().sum(-1)
+        return (torch.softmax(log_joint, dim=1) * (within + between)).sum(1) / self.means.shape[1]
+
     def _joint(self, x_t: Tensor, alpha: PerRow, sigma: PerRow) -> tuple[Tensor, Tensor]:
         """log w_k N(x_t; …) as (n, k); and (α²Σ_k + σ²I)⁻¹ (x_t − αμ_k) along the principal axes of Σ_k, as (n, k, d)."""
         a, s = (_column(value, x_t)[..., None] for value in (alpha, sigma))
@@ -127,8 +186,10 @@ class Gaussian(GaussianMixture):
     def __init__(self, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"]) -> None:
         super().__init__(torch.ones(1), mean[None], covariance[None])
 
-    def flow(self, x_t: Float[Tensor, "n d"], schedule: NoiseSchedule, t: int, s: int) -> Float[Tensor, "n d"]:
-        """Where the probability-flow ODE carries x_t from step t to step s: it keeps the standardised position.
+    def flow(
+        self, x_t: Float[Tensor, "n d"], schedule: NoiseSchedule, t: Time, s: Time, *, tolerance: float = 0.0
+    ) -> Float[Tensor, "n d"]:
+        """In closed form: the probability-flow ODE keeps the standardised position, so that no tolerance is needed.
 
         In each principal direction of Σ, (x − αμ)/√(α²λ + σ²) is constant along the flow.
         """
@@ -165,6 +226,14 @@ class DiscreteData(Distribution):
 
     def posterior_mean(self, x_t: Float[Tensor, "n d"], alpha: PerRow, sigma: PerRow) -> Float[Tensor, "n d"]:
         return torch.softmax(self._joint(x_t, alpha, sigma), dim=1) @ self.points
+
+    def posterior_variance(self, x_t: Float[Tensor, "n d"], alpha: PerRow, sigma: PerRow) -> Float[Tensor, " n"]:
+        weights = torch.softmax(self._joint(x_t, alpha, sigma), dim=1)
+        mean = weights @ self.points
+        # About the data's own centre: a difference of large squares would lose digits.
+        center = self.points.mean(0)
+        second = weights @ (self.points - center).square().sum(1)
+        return (second - (mean - center).square().sum(1)).clamp(min=0) / self.points.shape[1]
 
     def _joint(self, x_t: Tensor, alpha: PerRow, sigma: PerRow) -> Tensor:
         """log w_i − ‖x_t − αx_i‖²/2σ², (n, N)."""

@@ -1,7 +1,7 @@
 r"""From noise to data: the loop that all samplers share.
 
-A sampler walks down time steps T ≥ t_1 > t_2 > … > t_n ≥ 1 and ends at step 0, the data. The base class owns the pairs (t, s)
-with s < t. At each it asks the denoiser once for x̂_0 = E[x_0 | x_t], and a subclass's `step` says how x_s follows:
+A sampler walks down times T ≥ t_1 > t_2 > … > t_n > 0 and ends at `end`, by default 0, the data. The base class owns the pairs
+(t, s) with s < t. At each it asks the denoiser once for x̂_0 = E[x_0 | x_t], and a subclass's `step` says how x_s follows:
 
     x_s = f(x_t, x̂_0, noise),    with coefficients that are computed once, when the sampler is made.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ornstein.diffusion.noise import NoiseSource
-    from ornstein.diffusion.schedule import Level, NoiseSchedule
+    from ornstein.diffusion.schedule import Level, NoiseSchedule, Time
 
     Denoiser = Callable[[Tensor, Tensor, Any], Tensor]
 
-Spacing = Literal["trailing", "leading", "linspace"]
+Spacing = Literal["trailing", "leading", "linspace", "log_snr"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,13 @@ class Step:
     """One step that was made: its index (from 0), from t to t_prev, the state x at t_prev, and x̂_0 as seen from t."""
 
     index: int
-    t: int
-    t_prev: int
+    t: Time
+    t_prev: Time
     x: Tensor
     x_0_hat: Tensor
 
 
-def time_steps(num_train: int, num_steps: int, spacing: Spacing) -> list[int]:
+def time_steps(num_train: int, num_steps: int, spacing: str) -> list[int]:
     """n distinct time steps, descending, for any 1 ≤ n ≤ T, whether or not n divides T.
 
     "trailing" starts at T and takes T/n from it each time (Lin et al. 2024, table 2), "leading" ends at 1, "linspace" does
@@ -65,7 +66,7 @@ def time_steps(num_train: int, num_steps: int, spacing: Spacing) -> list[int]:
             last = num_train - 1
             return [1 + round(last - k * last / max(num_steps - 1, 1)) for k in range(num_steps)]
         case _:
-            raise DataError(f"the spacing must be one of {', '.join(get_args(Spacing))} or a list of steps, got {spacing!r}")
+            raise DataError(f"the spacing must be one of {', '.join(get_args(Spacing))} or a list of times, got {spacing!r}")
 
 
 @dataclass(eq=False)
@@ -78,7 +79,10 @@ class Sampler(ABC):
         schedule: the one that the denoiser was trained with.
         num_steps: how many steps.
         prediction: what the denoiser predicts, one of `PREDICTIONS`.
-        spacing: how `time_steps` places them, or the steps themselves: descending, within 1 … T, `num_steps` of them.
+        spacing: how `time_steps` places them; "log_snr" for equal steps of log-SNR between T and 1 (or `end`), which is where
+            exponential solvers are at home (Lu et al. 2022, §3.3); or the times themselves, descending, within (0, T], `num_steps`
+            of them. Times between two whole steps are given to the denoiser in floating point.
+        end: the time to stop at. Above 0, the result is x at that noise level.
         clip: bound x̂_0 to [−clip, clip] (Ho et al. 2020 clip pictures at 1). Not for latents, which have no bounds.
 
     Raises:
@@ -89,17 +93,19 @@ class Sampler(ABC):
     num_steps: int
     _: KW_ONLY
     prediction: str
-    spacing: Spacing | Sequence[int] = "trailing"
+    spacing: Spacing | Sequence[Time] = "trailing"
+    end: Time = 0
     clip: float | None = None
-    #: The n + 1 levels that a trajectory visits, from the first time step down to 0.
+    #: The n + 1 levels that a trajectory visits, from the first time down to `end`.
     levels: tuple[Level, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_prediction(self.prediction)
         if self.clip is not None and not self.clip > 0:
             raise DataError(f"clip must be positive, got {self.clip}")
-        self.levels = tuple(self.schedule.level(t) for t in [*self._times(), 0])
-        self._to_x_0 = [coefficients(self.prediction, "sample", level.alpha, level.sigma) for level in self.levels[:-1]]
+        self.levels = tuple(self.schedule.level(t) for t in [*self._times(), self.end])
+        noisy = (level for level in self.levels if level.t > 0)
+        self._to_x_0 = [coefficients(self.prediction, "sample", level.alpha, level.sigma) for level in noisy]
 
     @property
     def stochastic(self) -> bool:
@@ -120,7 +126,7 @@ class Sampler(ABC):
         """The steps one by one, for progress, previews and trajectories.
 
         Args:
-            denoiser: `(x_t, t, condition)` → a prediction of x_t's shape; t is int64, shape (batch,).
+            denoiser: `(x_t, t, condition)` → a prediction of x_t's shape; t has shape (batch,) and is int64, or float64 between steps.
             noise: x at the first time step, shape (batch, …); for T, standard normal. Half precision is widened to float32.
             condition: passed on as it is.
             noise_source: where fresh noise comes from, for example `KeyedNoise`; needed by stochastic samplers only.
@@ -157,40 +163,61 @@ class Sampler(ABC):
         for index, (now, then) in enumerate(zip(self.levels, self.levels[1:], strict=False)):
             x_0 = run.estimate(index, x)
             x = self.step(index, x, x_0, run)
-            run.previous_x_0 = x_0
+            run.past_x_0 = (x_0, *run.past_x_0[:1])
             # One sum sees every NaN and infinity, several times as fast as a test of each number.
             if not math.isfinite(x.sum().item()):
                 _check_finite(x, f"the state is not finite after step {index + 1} of {self.num_steps} (t = {now.t} → {then.t})")
             yield Step(index, now.t, then.t, x, x_0)
 
-    def _times(self) -> list[int]:
+    def _times(self) -> list[Time]:
+        if not 0 <= self.end < self.schedule.num_steps:  # true for NaN as well
+            raise DataError(f"sampling ends at a time 0 ≤ end < {self.schedule.num_steps}, got {self.end}")
+        if self.spacing == "log_snr":
+            return self._times_in_log_snr()
         if isinstance(self.spacing, str):
-            return time_steps(self.schedule.num_steps, self.num_steps, self.spacing)
-        times = list(self.spacing)
-        descending = all(a > b for a, b in zip(times, times[1:], strict=False))
-        if not times or not descending or times[0] > self.schedule.num_steps or times[-1] < 1 or len(times) != self.num_steps:
+            times: list[Time] = list(time_steps(self.schedule.num_steps, self.num_steps, self.spacing))
+        else:
+            times = [int(t) if math.isfinite(t) and t == int(t) else float(t) for t in self.spacing]
+        descending = all(a > b for a, b in pairwise([*times, self.end]))
+        if not times or not descending or not times[0] <= self.schedule.num_steps or len(times) != self.num_steps:
             raise DataError(
-                f"time steps must be {self.num_steps} descending numbers within 1 … {self.schedule.num_steps}, got {times[:5]}"
-                f"{'…' if len(times) > 5 else ''}"
+                f"the times must be {self.num_steps} descending numbers within {self.end} (excluded) … {self.schedule.num_steps}, got"
+                f" {times[:5]}{'…' if len(times) > 5 else ''}"
             )
         return times
+
+    def _times_in_log_snr(self) -> list[Time]:
+        schedule = self.schedule
+        if self.num_steps < 1:
+            raise DataError(f"the number of sampling steps must be at least 1, got {self.num_steps}")
+        if float(schedule.alphas[-1]) == 0.0:
+            raise DataError(
+                "log-SNR is infinite where no signal is left (zero terminal SNR): choose another spacing than 'log_snr'"
+            )
+        last = schedule.level(self.end if self.end > 0 else 1)
+        low, high = float(schedule.log_snrs[-1]), 2 * math.log(last.alpha / last.sigma)
+        # With `end` above 0 the n-th step leads there; else the last of the n times is 1, and the jump from it ends at the data.
+        gaps = self.num_steps if self.end > 0 else max(self.num_steps - 1, 1)
+        return [schedule.num_steps, *(schedule.time_at_log_snr(low + (high - low) * k / gaps) for k in range(1, self.num_steps))]
 
 
 class Trajectory:
     """One run of a sampler: what `step` may ask for beyond the state.
 
     Attributes:
-        previous_x_0: x̂_0 of the step before; None at the first.
+        past_x_0: x̂_0 of the step before and of the one before that, as far as there are any.
     """
 
     def __init__(self, sampler: Sampler, denoiser: Denoiser, condition: Any, noise_source: NoiseSource | None) -> None:
-        self.previous_x_0: Tensor | None = None
+        self.past_x_0: tuple[Tensor, ...] = ()
         self._sampler, self._denoiser, self._condition, self._noise_source = sampler, denoiser, condition, noise_source
 
     def estimate(self, index: int, x: Tensor) -> Tensor:
         """x̂_0 at x on `levels[index]`, one evaluation of the denoiser; clipped where the sampler says so."""
         sampler = self._sampler
-        t = torch.full((len(x),), sampler.levels[index].t, dtype=torch.int64, device=x.device)
+        time = sampler.levels[index].t
+        kind = torch.int64 if isinstance(time, int) else torch.float32 if x.device.type == "mps" else torch.float64
+        t = torch.full((len(x),), time, dtype=kind, device=x.device)
         predicted = self._denoiser(x, t, self._condition)
         if predicted.shape != x.shape:
             raise DataError(f"the denoiser must return the state's shape {tuple(x.shape)}, got {tuple(predicted.shape)}")

@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 _KEYS = {"kind", "betas"}
 
 
-class Level(NamedTuple):
-    """A time step with its α = √α̅_t and σ = √(1 − α̅_t), as plain numbers."""
+#: A time within 0 … T: a whole step, or between two.
+Time = int | float
 
-    t: int
+
+class Level(NamedTuple):
+    """A time (a whole step, or between two) with its α = √α̅_t and σ = √(1 − α̅_t), as plain numbers."""
+
+    t: Time
     alpha: float
     sigma: float
 
@@ -53,6 +57,7 @@ class NoiseSchedule:
     sigmas: Tensor
     log_snrs: Tensor
     _log_kept: Tensor
+    _angles: Tensor
     _cast: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @torch.inference_mode(False)  # else tables made under inference mode could not take part in training later
@@ -84,6 +89,7 @@ class NoiseSchedule:
             "sigmas": variances.sqrt(),
             "log_snrs": log_alpha_bars - variances.log(),
             "_log_kept": log_kept,
+            "_angles": torch.atan2(variances.sqrt(), alpha_bars.sqrt()),
             "_cast": {},
         }
         for name, value in tables.items():
@@ -167,11 +173,14 @@ class NoiseSchedule:
         """λ_t = log(α̅_t / (1 − α̅_t)); +∞ at t = 0, −∞ where no signal is left; float64."""
         return self._at(self.log_snrs, t)
 
-    def level(self, t: int) -> Level:
-        """Time step t with its α and σ as plain numbers, t from 0."""
-        if not 0 <= t <= self.num_steps:
-            raise DataError(f"time steps run 0 … {self.num_steps}, got {t}")
-        return Level(t, float(self.alphas[t]), float(self.sigmas[t]))
+    def level(self, t: Time) -> Level:
+        """Time t with its α and σ as plain numbers, 0 ≤ t ≤ T; between two steps as in `angle`."""
+        if not 0 <= t <= self.num_steps:  # true for NaN as well
+            raise DataError(f"time runs 0 … {self.num_steps}, got {t}")
+        if t == int(t):  # to the last bit
+            return Level(int(t), float(self.alphas[int(t)]), float(self.sigmas[int(t)]))
+        angle = float(self.angle(torch.tensor(t, dtype=torch.float64)))
+        return Level(t, math.cos(angle), math.sin(angle))
 
     def alpha_sigma(self, t: Int64[Tensor, " batch"], like: Float[Tensor, "batch ..."]) -> tuple[Tensor, Tensor]:
         """α_t and σ_t, shaped (batch, 1, …) to multiply `like`, in its type and on its device; t from 0."""
@@ -184,35 +193,42 @@ class NoiseSchedule:
         shape = (-1, *[1] * (like.ndim - 1))
         return alphas[t].reshape(shape), sigmas[t].reshape(shape)
 
-    def alpha_sigma_at(self, time: float) -> tuple[float, float]:
-        """α and σ at any time 0 ≤ `time` ≤ T, equal to the tables at whole numbers.
+    def angle(self, time: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """φ = atan2(σ, α) at any time 0 ≤ `time` ≤ T, float64: the continuous view of the schedule, α = cos φ and σ = sin φ.
 
-        The angle φ = atan2(σ, α) runs straight between two steps: it is finite at both ends, t = 0 and zero terminal signal, where
-        log-SNR is not, and α = cos φ, σ = sin φ preserve the variance exactly.
+        It runs straight between two steps: it is finite at both ends, t = 0 and zero terminal signal, where log-SNR is not, and
+        preserves the variance exactly.
         """
-        if not 0 <= time <= self.num_steps:  # true for NaN as well
-            raise DataError(f"time runs 0 … {self.num_steps}, got {time}")
-        below = int(time)
-        if time == below:  # to the last bit
-            return float(self.alphas[below]), float(self.sigmas[below])
-        start, end = (math.atan2(float(self.sigmas[t]), float(self.alphas[t])) for t in (below, below + 1))
-        angle = start + (time - below) * (end - start)
-        return math.cos(angle), math.sin(angle)
+        time = time.to(self._angles.device, torch.float64)
+        if not bool(((time >= 0) & (time <= self.num_steps)).all()):  # true for NaN as well
+            raise DataError(f"time runs 0 … {self.num_steps}, got {time.flatten()[:4].tolist()}")
+        below = time.long().clamp(max=self.num_steps - 1)
+        start, end = self._angles[below], self._angles[below + 1]
+        return start + (time - below) * (end - start)
+
+    def time_at_angle(self, angle: float) -> float:
+        """The time at which `angle` is that: the inverse of the continuous schedule.
+
+        Raises:
+            DataError: the schedule ends before it gets there, or it is not a number.
+        """
+        last = float(self._angles[-1])
+        if not 0 <= angle <= last + 1e-9:  # rounding at T itself is forgiven; true for NaN as well
+            raise DataError(f"the angle of this schedule runs 0 … {last:.6g}, got {angle}")
+        above = min(max(int(torch.searchsorted(self._angles, angle)), 1), self.num_steps)
+        start, end = float(self._angles[above - 1]), float(self._angles[above])
+        return above - 1 + min(max((angle - start) / (end - start), 0.0), 1.0)
 
     def time_at_log_snr(self, log_snr: float) -> float:
-        """The time at which `alpha_sigma_at` reaches that log(α²/σ²): the inverse of the continuous schedule.
+        """The time at which `level` reaches that log(α²/σ²).
 
         Raises:
             DataError: the schedule ends before it gets there, or it is not a number.
         """
         lowest = float(self.log_snrs[-1])
-        if not log_snr >= lowest - 1e-9:  # rounding at T itself is forgiven; true for NaN as well
+        if not log_snr >= lowest - 1e-9:
             raise DataError(f"log-SNR falls from infinity to {lowest:.4g} at t = {self.num_steps}, and never to {log_snr}")
-        angle = math.atan(math.exp(-log_snr / 2)) if log_snr > -1400 else math.pi / 2
-        angles = torch.atan2(self.sigmas, self.alphas)
-        above = min(max(int(torch.searchsorted(angles, angle)), 1), self.num_steps)
-        start, end = float(angles[above - 1]), float(angles[above])
-        return above - 1 + min(max((angle - start) / (end - start), 0.0), 1.0)
+        return self.time_at_angle(math.atan(math.exp(-log_snr / 2)) if log_snr > -1400 else math.pi / 2)
 
     def terminal_kl(self, second_moment: float = 1.0) -> float:
         """KL(q(x_T | x_0) ‖ N(0, I)) in bits a dimension: what the data still tell about x_T.
@@ -249,8 +265,8 @@ class NoiseSchedule:
         """q(x_{t-1} | x_t, x_0) = N(a x_0 + b x_t, v I): a, b and v (Ho et al. 2020, eq. 7)."""
         return self.jump_posterior(t, t - 1)
 
-    def jump_posterior(self, t: int, s: int) -> tuple[float, float, float]:
-        """q(x_s | x_t, x_0) for any 0 ≤ s < t ≤ T: coefficients of x_0 and x_t, and the variance.
+    def jump_posterior(self, t: Time, s: Time) -> tuple[float, float, float]:
+        """q(x_s | x_t, x_0) for any times 0 ≤ s < t ≤ T: coefficients of x_0 and x_t, and the variance.
 
         The same formula as for one step, with β replaced by `jump_variance`, the noise added between s and t.
         """
@@ -259,12 +275,16 @@ class NoiseSchedule:
         share = (then.sigma / now.sigma) ** 2
         return then.alpha * added / now.sigma**2, now.alpha / then.alpha * share, added * share
 
-    def jump_variance(self, t: int, s: int) -> float:
-        """The variance of q(x_t | x_s), 1 − α̅_t/α̅_s, for 0 ≤ s < t ≤ T: β_t where s = t − 1."""
+    def jump_variance(self, t: Time, s: Time) -> float:
+        """The variance of q(x_t | x_s), 1 − α̅_t/α̅_s, for times 0 ≤ s < t ≤ T: β_t where s = t − 1."""
         if not 0 <= s < t <= self.num_steps:
             raise DataError(f"a jump runs between 0 ≤ s < t ≤ {self.num_steps}, got s = {s}, t = {t}")
-        # Summed anew: a difference of α̅'s logarithms would lose a small β behind a large one.
-        return -math.expm1(float(self._log_kept[s + 1 : t + 1].sum()))
+        if s == int(s) and t == int(t):
+            # Summed anew: a difference of α̅'s logarithms would lose a small β behind a large one.
+            return -math.expm1(float(self._log_kept[int(s) + 1 : int(t) + 1].sum()))
+        start, end = self.angle(torch.tensor([s, t], dtype=torch.float64)).tolist()
+        # cos² start − cos² end, as a product: nothing cancels.
+        return math.sin(end - start) * math.sin(end + start) / math.cos(start) ** 2
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, NoiseSchedule) and torch.equal(self.betas, other.betas)

@@ -15,6 +15,8 @@ from ornstein.diffusion import (
     DDPM,
     ClassifierFreeGuidance,
     DPMSolverPP2M,
+    DPMSolverPP2MSDE,
+    DPMSolverPP3M,
     Euler,
     Heun,
     KeyedNoise,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from ornstein.core.checkpoint import Checkpoint
 
-SamplerName = Literal["ddim", "ddpm", "dpm++", "euler", "heun"]
+SamplerName = Literal["ddim", "ddpm", "dpm++", "dpm++3m", "dpm++sde", "euler", "heun"]
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class TextToImagePipeline:
             guidance_scale: w of ε̃ = ε(∅) + w (ε(c) − ε(∅)): 0 ignores the prompt, 1 follows it, more exaggerates it.
             seed: any integer ≥ 0; 0 unless given. generator: draws the seed instead, so that its next call gives other pictures.
             num_images_per_prompt: pictures a prompt, in order: prompt 0's, prompt 1's, ….
-            sampler: "ddim", "ddpm", "dpm++", "euler" or "heun". eta: DDIM's share of fresh noise, 0…1.
+            sampler: "ddim", "ddpm", "dpm++", "dpm++3m", "dpm++sde", "euler" or "heun". eta: DDIM's share of fresh noise, 0…1.
             batch_size: pictures denoised together. Above 1 it is faster on an accelerator, and pictures differ from those drawn
                 alone by rounding: matrix products of another shape add in another order.
             track: wraps the iteration over steps, for a progress bar.
@@ -228,6 +230,10 @@ class TextToImagePipeline:
                 return DDPM(self.schedule, num_steps, prediction=prediction)
             case "dpm++":
                 return DPMSolverPP2M(self.schedule, num_steps, prediction=prediction)
+            case "dpm++3m":
+                return DPMSolverPP3M(self.schedule, num_steps, prediction=prediction)
+            case "dpm++sde":
+                return DPMSolverPP2MSDE(self.schedule, num_steps, prediction=prediction)
             case "euler":
                 return Euler(self.schedule, num_steps, prediction=prediction)
             case "heun":

@@ -53,6 +53,13 @@ class Filmstrip(Gallery):
 
 
 @dataclass(frozen=True)
+class Figures(Gallery):
+    """Plots and wide pictures, each as wide as it is, with a table of figures (name, value) above them."""
+
+    rows: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Video:
     """An MP4 file's bytes with the instruction that it shows and how it ended."""
 
@@ -99,7 +106,8 @@ def write_report(report: Report, path: Path) -> Path:
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("ornstein.report").joinpath("page.html.j2").read_text(encoding="utf8"))
-    html = template.render(report=report, is_strip=lambda gallery: isinstance(gallery, Filmstrip))
+    layout = {Filmstrip: "strip", Figures: "plots"}
+    html = template.render(report=report, layout=lambda gallery: layout.get(type(gallery), "grid"))
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

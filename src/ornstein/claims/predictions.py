@@ -1,0 +1,293 @@
+"""D2: ε, x_0, v and the score: the same thing at one x_t, and which of them trains best under one budget."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from ornstein.claims.drawing import film, plot
+from ornstein.claims.objective import draw_points
+from ornstein.claims.outcome import Measure, Outcome, mean_measure
+from ornstein.claims.small_models import PointDenoiser, fit, mixture
+from ornstein.core.progress import track
+from ornstein.data.scenes import render, sample_scene
+from ornstein.diffusion import PREDICTIONS, DPMSolverPP2M, KeyedNoise, NoiseSchedule, convert
+from ornstein.networks.dit import DiT, DiTConfig, TextCondition
+from ornstein.networks.precision import fast_precision
+from ornstein.training import Optimization
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+SEEDS = (0, 1, 2)
+EVALUATION_SEED = 4_000_002
+_SIDE = 16
+_TIMES = (1, 5, 20, 60, 150, 300, 500, 700, 900, 1000)
+#: Losses of a run whose last is above this many times its first, or not finite, count as diverged.
+_DIVERGED = 2.0
+
+
+def equivalent_and_eps_best(folder: Path, quick: bool) -> Outcome:
+    """Exactness of the conversions; then four trainings a seed on a mixture and on small pictures, each on its own plain loss."""
+    seeds = SEEDS[:2] if quick else SEEDS
+    schedule = NoiseSchedule.linear()
+    worst = _worst_conversion(schedule)
+    points = _on_mixture(folder, schedule, seeds, quick)
+    pictures = _on_pictures(folder, schedule, seeds, quick)
+    measures = [Measure("largest relative error of twelve conversions and back, float64", worst)]
+    for task in (points, pictures):
+        measures += [mean_measure(f"{task.quality}, {kind}", task.scores[kind]) for kind in PREDICTIONS if kind in task.scores]
+        measures.append(task.floor)
+        measures.append(Measure(f"runs that diverged, {task.name}", float(task.diverged), n=len(PREDICTIONS) * len(seeds)))
+    best = [_best(task) for task in (points, pictures)]
+    against = [(task, rival) for task in (points, pictures) for rival in _better_than_eps(task)]
+    if worst > 1e-9:
+        verdict, because = "refuted", "the conversions are not exact"
+    elif against:
+        verdict = "refuted"
+        because = "equivalent, yes; but ε does not train best: " + "; ".join(
+            f"{rival!r} is better {task.name}, beyond the spread of seeds" for task, rival in against
+        )
+    elif best == ["epsilon", "epsilon"] and all(_eps_wins(task) for task in (points, pictures)):
+        verdict, because = "supported", "equivalent, and ε is best on both beyond the spread of seeds"
+    else:
+        verdict, because = (
+            "cannot tell",
+            f"equivalent; best by their means: {best[0]!r} on the mixture, {best[1]!r} on pictures, within the spread of seeds",
+        )
+    return Outcome(
+        verdict,  # type: ignore[arg-type]
+        because,
+        tuple(measures),
+        seeds,
+        {**points.pictures, **pictures.pictures},
+        {"evaluation_seed": EVALUATION_SEED, "mixture": points.settings, "pictures": pictures.settings},
+    )
+
+
+class _Task:
+    """What a comparison found: scores by prediction, one a seed, lower is better."""
+
+    def __init__(self, name: str, quality: str, floor: Measure) -> None:
+        self.name, self.quality, self.floor = name, quality, floor
+        self.scores: dict[str, list[float]] = {}
+        self.diverged = 0
+        self.pictures: dict[str, NDArray[np.uint8]] = {}
+        self.settings: dict[str, Any] = {}
+
+
+def _best(task: _Task) -> str:
+    return min(task.scores, key=lambda kind: float(np.mean(task.scores[kind])))
+
+
+def _better_than_eps(task: _Task) -> list[str]:
+    """Predictions whose score is lower beyond chance: Welch's test at 5 %, shared among the three rivals."""
+    rivals = [kind for kind in task.scores if kind != "epsilon"]
+    return [
+        k
+        for k in rivals
+        if stats.ttest_ind(task.scores[k], task.scores["epsilon"], equal_var=False, alternative="less").pvalue < 0.05 / 3
+    ]
+
+
+def _eps_wins(task: _Task) -> bool:
+    rivals = [kind for kind in task.scores if kind != "epsilon"]
+    return all(
+        stats.ttest_ind(task.scores["epsilon"], task.scores[k], equal_var=False, alternative="less").pvalue < 0.05 / 3
+        for k in rivals
+    )
+
+
+def _worst_conversion(schedule: NoiseSchedule) -> float:
+    """Over all pairs and times: to the other prediction and back, in units of the largest number."""
+    rng = torch.Generator().manual_seed(EVALUATION_SEED)
+    t = torch.tensor(_TIMES)
+    x_t, given = (torch.randn(len(t), 50, generator=rng, dtype=torch.float64) for _ in range(2))
+    alpha, sigma = schedule.alpha_sigma(t, x_t)
+    worst = 0.0
+    for a in PREDICTIONS:
+        for b in PREDICTIONS:
+            there = convert(given, a, b, x_t, alpha, sigma)
+            back = convert(there, b, a, x_t, alpha, sigma)
+            worst = max(
+                worst, float(((back - given).abs().amax(1) / torch.maximum(given.abs().amax(1), there.abs().amax(1))).max())
+            )
+    return worst
+
+
+def _on_mixture(folder: Path, schedule: NoiseSchedule, seeds: tuple[int, ...], quick: bool) -> _Task:
+    steps, n = (40, 300) if quick else (2000, 8192)
+    data = mixture()
+    real, again = (data.sample(n, torch.Generator().manual_seed(EVALUATION_SEED + k)) for k in (0, 1))
+    floor = Measure("floor: sliced Wasserstein distance of two fresh samples", _sliced_wasserstein(real, again), n=n)
+    task = _Task("on the mixture", "sliced Wasserstein distance on the mixture", floor)
+    task.settings = {"steps": steps, "batch": 512, "samples": n, "sampler": "DPM-Solver++ 2M, 50 steps"}
+    errors: dict[str, list[NDArray[np.float64]]] = {}
+    for kind in PREDICTIONS:
+        for seed in seeds:
+            model = fit(
+                lambda: PointDenoiser(2),
+                lambda indices, seed=seed: draw_points(data, indices, seed),
+                schedule,
+                kind,
+                folder / f"d2-mixture-{kind}-{seed}",
+                optimization=_optimization(steps, 512, seed, "fp32"),
+                name=f"D2 mixture, {kind}, seed {seed}",
+            )
+            drawn = _draw(model, schedule, kind, (2,), n, 1024)
+            if not _usable(drawn):
+                task.diverged += 1
+                continue
+            task.scores.setdefault(kind, []).append(_sliced_wasserstein(drawn.double(), real))
+            errors.setdefault(kind, []).append(_excess_of_x_0(model, data, schedule, kind))
+    places = np.array(_TIMES, dtype=np.float64)
+    task.pictures["Mixture: error of x̂_0 beyond the least, by time step"] = plot(
+        {kind: (places, np.mean(rows, axis=0)) for kind, rows in errors.items()},
+        x="t",
+        y="E‖x̂_0 − E[x_0 | x_t]‖² / d",
+        log=True,
+        bands={kind: (np.min(rows, axis=0), np.max(rows, axis=0)) for kind, rows in errors.items()},
+    )
+    return task
+
+
+def _on_pictures(folder: Path, schedule: NoiseSchedule, seeds: tuple[int, ...], quick: bool) -> _Task:
+    import ornstein
+    from ornstein.data.scenes import BACKGROUNDS
+
+    steps, n, count = (4, 16, 40) if quick else (1200, 1000, 6000)
+    judge = ornstein.load("emoji-classifier", expect="emoji-classifier")
+    train, real, again = (_scenes(size, seed) for size, seed in ((count, 0), (n, EVALUATION_SEED), (n, EVALUATION_SEED + 1)))
+    features = [_features(judge, pictures) for pictures in (real, again)]
+    floor = Measure("floor: kernel distance of two sets of real pictures", _kernel_distance(*features), n=n)
+    task = _Task("on pictures", "kernel distance on pictures", floor)
+    task.settings = {
+        "steps": steps, "batch": 64, "samples": n, "training_pictures": count, "side": _SIDE, "backgrounds": len(BACKGROUNDS),
+        "sampler": "DPM-Solver++ 2M, 50 steps, x_0 clipped to ±1", "features": "emoji-classifier, pictures repeated to 128 px",
+    }  # fmt: skip
+    rows = []
+    for kind in PREDICTIONS:
+        for seed in seeds:
+            model = fit(
+                _PictureDenoiser,
+                lambda indices, seed=seed: train[
+                    np.random.default_rng([seed, int(indices[0])]).integers(count, size=len(indices))
+                ],
+                schedule,
+                kind,
+                folder / f"d2-pictures-{kind}-{seed}",
+                optimization=_optimization(steps, 64, seed, "auto"),
+                name=f"D2 pictures, {kind}, seed {seed}",
+            )
+            drawn = _draw(model, schedule, kind, (3, _SIDE, _SIDE), n, 100, clip=1.0)
+            if not _usable(drawn):
+                task.diverged += 1
+                continue
+            task.scores.setdefault(kind, []).append(_kernel_distance(_features(judge, drawn), features[0]))
+            if seed == seeds[0]:
+                rows.append(film([picture.repeat_interleave(4, 1).repeat_interleave(4, 2) for picture in drawn[:12]]))
+    rows.append(film([picture.repeat_interleave(4, 1).repeat_interleave(4, 2) for picture in real[:12]]))
+    labels = ", ".join([kind for kind in PREDICTIONS if kind in task.scores] + ["real"])
+    task.pictures[f"Pictures, from top to bottom: {labels}"] = np.concatenate(rows)
+    return task
+
+
+class _PictureDenoiser(torch.nn.Module):
+    """The transformer of the text-to-image model, small, over pixels and without words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = DiT(
+            DiTConfig(latent_size=_SIDE, latent_channels=3, patch_size=4, width=192, depth=6, heads=4, text_depth=0)
+        )
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        return self.network(x_t, t, TextCondition.empty(len(x_t), 1, x_t.device))
+
+
+def _optimization(steps: int, batch: int, seed: int, precision: Any) -> Optimization:
+    return Optimization(
+        steps=steps, batch_size=batch, learning_rate=1e-3, warmup_steps=min(100, steps // 4), ema_decay=0.999, seed=seed,
+        checkpoint_every=steps, preview_every=steps, log_every=100, precision=precision,
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def _draw(
+    model: nn.Module, schedule: NoiseSchedule, kind: str, shape: tuple[int, ...], n: int, batch: int, clip: float | None = None
+) -> Tensor:
+    sampler = DPMSolverPP2M(schedule, 50, prediction=kind, clip=clip)
+    parts = []
+    for start in track(iter(range(0, n, batch)), -(-n // batch), f"drawing, {kind}"):
+        noise = KeyedNoise(EVALUATION_SEED, range(start, min(start + batch, n)))
+        with fast_precision(torch.device("cpu")):
+            parts.append(sampler.sample(model, noise.initial(shape)))
+    return torch.cat(parts)
+
+
+def _usable(drawn: Tensor) -> bool:
+    """Whether a run produced samples of the data's size at all."""
+    return bool(torch.isfinite(drawn).all()) and float(drawn.std()) < 10 * _DIVERGED
+
+
+def _sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128) -> float:
+    """The mean, over directions, of the distance between sorted projections (Rabin et al. 2011), order 2."""
+    rng = torch.Generator().manual_seed(EVALUATION_SEED)
+    directions = torch.nn.functional.normalize(torch.randn(a.shape[1], projections, generator=rng, dtype=torch.float64), dim=0)
+    gaps = (a.double() @ directions).sort(0).values - (b.double() @ directions).sort(0).values
+    return float(gaps.square().mean().sqrt())
+
+
+def _excess_of_x_0(model: nn.Module, data: Any, schedule: NoiseSchedule, kind: str, draws: int = 2000) -> NDArray[np.float64]:
+    """E‖x̂_0 − E[x_0 | x_t]‖²/d at `_TIMES`: in the unit of the data, so that the four can be compared."""
+    found = []
+    for t in _TIMES:
+        rng = torch.Generator().manual_seed(EVALUATION_SEED + t)
+        x_0 = data.sample(draws, rng)
+        steps = torch.full((draws,), t)
+        alpha, sigma = schedule.alpha_sigma(steps, x_0)
+        x_t = alpha * x_0 + sigma * torch.randn(x_0.shape, generator=rng, dtype=torch.float64)
+        with torch.inference_mode():
+            guess = convert(model(x_t.float(), steps).double(), kind, "sample", x_t, alpha, sigma)
+        found.append(float((guess - data.denoiser(schedule, "sample")(x_t, steps)).square().mean()))
+    return np.array(found)
+
+
+def _scenes(count: int, seed: int) -> Tensor:
+    pixels = np.stack([render(sample_scene(i, seed=seed, kind="single", jitter=0.0), _SIDE) for i in range(count)])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@torch.inference_mode()
+def _features(judge: Any, pictures: Tensor) -> Tensor:
+    """The judge's features of pictures in [−1, 1], each pixel repeated to its size."""
+    parts = []
+    for part in torch.split(pictures.clamp(-1, 1), 100):
+        large = part.repeat_interleave(128 // _SIDE, 2).repeat_interleave(128 // _SIDE, 3)
+        parts.append(judge.network.features(_as_judged(large)))
+    return torch.cat(parts).double()
+
+
+def _as_judged(pictures: Tensor) -> Tensor:
+    from ornstein.images import to_tensor
+
+    return to_tensor(((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+
+
+def _kernel_distance(a: Tensor, b: Tensor) -> float:
+    """Unbiased squared maximum mean discrepancy with the kernel (x·y/d + 1)³ (Bińkowski et al. 2018), times a thousand."""
+    scale = math.sqrt(float(b.square().mean()))
+    x, y = a / scale, b / scale
+    kernel: Callable[[Tensor, Tensor], Tensor] = lambda p, q: (p @ q.T / p.shape[1] + 1) ** 3  # noqa: E731
+    xx, yy, xy = kernel(x, x), kernel(y, y), kernel(x, y)
+    n, m = len(x), len(y)
+    value = (xx.sum() - xx.diagonal().sum()) / (n * (n - 1)) + (yy.sum() - yy.diagonal().sum()) / (m * (m - 1)) - 2 * xy.mean()
+    return float(value) * 1000
