@@ -108,7 +108,7 @@ def _grid(pipeline: TextToImagePipeline, judge: EmojiJudge, seed: int) -> Galler
         "Pictures from text",
         f"{STEPS} deterministic (DDIM) steps from noise, guidance {GUIDANCE:g}, seed {seed}, first attempt each. Under"
         f" single-object pictures stands what a frozen classifier names among all {len(judge.names)} objects; it never saw a"
-        " generated picture. Which of two objects is above or left of the other, this model does not know reliably yet.",
+        " generated picture.",
         tuple(shown),
     )
 
