@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ornstein.core.errors import TrainingError
 from ornstein.training.batches import Batch, prefetched
+from ornstein.training.curves import draw_losses
 from ornstein.training.ema import ExponentialMovingAverage
 from ornstein.training.export import describe, export_model, machine, source_commit
 from ornstein.training.interruption import EXIT_CODE, StopRequest
@@ -262,18 +263,20 @@ class _Training:
         if (done % settings.checkpoint_every == 0 or last or stopping) and self.main:
             self.state.window = window.to_json()
             self._save()
-        if self.preview is not None and self.main and (done % settings.preview_every == 0 or last):
+        if self.main and (done % settings.preview_every == 0 or last):
             self._show(self.preview, done)
         if stopping and not last:
             self.accelerator.wait_for_everyone()
             self.reporter.say(f"stopped at step {done} of {settings.steps}; go on with the same command and --resume")
             raise SystemExit(EXIT_CODE)
 
-    def _show(self, preview: Preview, done: int) -> None:
-        """A preview, whole or not at all; one that cannot be written is no reason to lose the training."""
+    def _show(self, preview: Preview | None, done: int) -> None:
+        """The loss so far as a plot, and a preview; one that cannot be written is no reason to lose the training."""
         try:
-            with torch.no_grad(), self.run.drawing_preview(done) as path:
-                preview(self.ema.model, done, path)
+            draw_losses(self.run.log_file, self.run.out / "loss.png")
+            if preview is not None:
+                with torch.no_grad(), self.run.drawing_preview(done) as path:
+                    preview(self.ema.model, done, path)
         except OSError as error:
             self.reporter.warn(f"no preview of step {done}: {(error.strerror or str(error)).lower()}")
 

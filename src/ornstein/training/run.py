@@ -2,6 +2,7 @@
 
 checkpoints/step-0001000/    raw float32 weights; training_state/ holds the moving average, AdamW's moments, the step
 log.jsonl                    one JSON object a line
+loss.png                     the losses in it, drawn
 previews/step-0001000.png    whatever the recipe draws
 model/                       the finished model
 """
@@ -36,7 +37,7 @@ class RunFolder:
         self.out = Path(out)
         self.checkpoints = self.out / "checkpoints"
         self.model = self.out / "model"
-        self._log = self.out / "log.jsonl"
+        self.log_file = self.out / "log.jsonl"
         self._lock: int | None = None
 
     def check(self, *, resume: bool, overwrite: bool = False) -> None:
@@ -85,7 +86,7 @@ class RunFolder:
         if not resume:
             for folder in (self.checkpoints, self.previews, self.model):
                 shutil.rmtree(folder, ignore_errors=True)
-            self._log.unlink(missing_ok=True)
+            self.log_file.unlink(missing_ok=True)
             self.checkpoints.mkdir()
             self.previews.mkdir()
         for stale in (*self.checkpoints.glob(".*"), *self.previews.glob(".*")):  # what a killed process was writing or deleting
@@ -146,25 +147,25 @@ class RunFolder:
         """Append a line to the log; a number that is not finite becomes null, as JSON has no word for it."""
         clean = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
         try:
-            with self._log.open("a", encoding="utf-8") as file:
+            with self.log_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(clean) + "\n")
         except OSError as error:
-            raise TrainingError(f"cannot write {self._log}: {(error.strerror or str(error)).lower()}") from error
+            raise TrainingError(f"cannot write {self.log_file}: {(error.strerror or str(error)).lower()}") from error
 
     def rewind_log(self, step: int) -> None:
         """Drop the lines after `step`: the resumed run writes them again."""
-        if not self._log.exists():
+        if not self.log_file.exists():
             return
         kept = []
-        for line in self._log.read_text(encoding="utf-8").splitlines():
+        for line in self.log_file.read_text(encoding="utf-8").splitlines():
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
             except (ValueError, KeyError, TypeError):
                 continue  # the last line of a killed process may be cut short
-        temporary = self._log.with_suffix(".tmp")
+        temporary = self.log_file.with_suffix(".tmp")
         temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(self._log)
+        temporary.replace(self.log_file)
 
     def _steps(self) -> list[int]:
         names = (folder.name for folder in self.checkpoints.glob(f"{_STEP}*"))
