@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,22 +22,9 @@ def share(successes: int, n: int) -> dict[str, Any]:
 
 def write(out: Path, measured: dict[str, Any]) -> None:
     """Write and print the measured figures with their origin."""
-    import torch
+    from ornstein.training import origin
 
-    from ornstein.training.export import machine, source_commit
-
-    origin = {
-        "command": " ".join(["python", *sys.argv]),
-        "commit": source_commit(),
-        "hardware": {
-            "machine": machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        },
-    }
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(origin | measured, indent=1) + "\n", encoding="utf8")
+    out.write_text(json.dumps(origin(" ".join(["python", *sys.argv])) | measured, indent=1) + "\n", encoding="utf8")
     print(json.dumps(measured, indent=1))
     print(out)

@@ -25,6 +25,9 @@ def seconds(*command: str, repeats: int = 7) -> dict[str, float]:
 if __name__ == "__main__":
     program = str(Path(sys.executable).with_name("ornstein"))
     measured = {"help": seconds(program, "--help"), "import": seconds(sys.executable, "-c", "import ornstein")}
+    # Beyond torch's own import, which both pay.
+    measured["import torch"] = seconds(sys.executable, "-c", "import torch")
+    measured["import ornstein.diffusion"] = seconds(sys.executable, "-c", "import ornstein.diffusion")
     for name in bundled_names():
         measured[f"load {name}"] = seconds(sys.executable, "-c", f"import ornstein; ornstein.load({name!r})", repeats=3)
     write(RESULTS / "startup.json", measured)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -41,6 +42,10 @@ def _schedules() -> dict[str, NoiseSchedule]:
 def _pictures(count: int, side: int = _SIDE) -> Tensor:
     """Scenes of the evaluation stream scaled to [−1, 1], float32 (count, 3, side, side)."""
     pixels = np.stack([render(sample_scene(i, seed=SEED), side) for i in range(count)])
+    return _scaled(pixels)
+
+
+def _scaled(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -94,7 +99,10 @@ def _slope(name: str, x_t: Tensor, x_0: Tensor) -> Measure:
 
 
 def _film(schedule: NoiseSchedule) -> NDArray[np.uint8]:
-    x, frames = _pictures(1, 128), []
+    large = next(
+        scene for scene in (sample_scene(i, seed=SEED, kind="single") for i in itertools.count()) if scene.size == "large"
+    )
+    x, frames = _scaled(render(large)[None]), []
     rng = torch.Generator().manual_seed(SEED)
     frames.append(x[0])
     for t in range(1, schedule.num_steps + 1):

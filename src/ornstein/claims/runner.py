@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ornstein.assets import openmoji
 from ornstein.core.errors import OrnsteinError
 from ornstein.report import Figures, Picture, Report, write_report
+from ornstein.training import origin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ def run_claim(claim: Claim, out: Path, *, quick: bool, command: str) -> tuple[Ou
         raise OrnsteinError(f"cannot write to {folder}: {error.strerror or error}") from error
     started = time.perf_counter()
     outcome = experiment(folder / "runs", quick)
-    record = {"id": claim.id, "statement": claim.statement, **outcome.to_json(), **_origin(command)}
+    record = {"id": claim.id, "statement": claim.statement, **outcome.to_json(), **origin(command)}
     record["wall_seconds"] = round(time.perf_counter() - started, 1)
     if quick:
         record["verdict"], record["because"] = "not run here", "a quick run: too little of everything to judge by"
@@ -73,23 +74,3 @@ def write_page(runs: Sequence[tuple[Claim, Outcome, dict[str, Any]]], path: Path
     summary = "; ".join(f"{claim.id} {record['verdict']}" for claim, _, record in runs)
     report = Report("Statements as experiments", f"{summary}.", tuple(galleries), None, tuple(facts), (openmoji.ATTRIBUTION,))
     return write_report(report, path)
-
-
-def _origin(command: str) -> dict[str, Any]:
-    import platform
-
-    import torch
-
-    from ornstein.training.export import machine, source_commit
-
-    return {
-        "command": command,
-        "commit": source_commit(),
-        "hardware": {
-            "machine": machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        },
-    }

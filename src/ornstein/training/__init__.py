@@ -11,7 +11,7 @@ from ornstein.training.learning_rate import learning_rate_at
 from ornstein.training.ema import ExponentialMovingAverage
 from ornstein.training.randomness import initialise
 from ornstein.training.processes import main_process_first
-from ornstein.training.export import export_model
+from ornstein.training.export import export_model, origin
 from ornstein.core.progress import track
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "initialise",
     "main_process_first",
     "export_model",
+    "origin",
     "track",
 ]
