@@ -105,7 +105,7 @@ class Distribution(ABC):
         def denoise(x_t: Float[Tensor, "n d"], t: Shaped[Tensor, " n"], condition: Any = None) -> Float[Tensor, "n d"]:
             x = x_t.double()
             if t.is_floating_point():
-                angle = schedule.angle(t)
+                angle = schedule.angle(t).to(x_t.device)
                 alpha, sigma = angle.cos(), angle.sin()
             else:
                 alpha, sigma = schedule.alpha(t), schedule.sigma(t)

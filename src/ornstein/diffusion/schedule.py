@@ -194,12 +194,12 @@ class NoiseSchedule:
         return alphas[t].reshape(shape), sigmas[t].reshape(shape)
 
     def angle(self, time: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """φ = atan2(σ, α) at any time 0 ≤ `time` ≤ T, float64: the continuous view of the schedule, α = cos φ and σ = sin φ.
+        """φ = atan2(σ, α) at any time 0 ≤ `time` ≤ T, float64, on the CPU: the continuous view of the schedule, α = cos φ and σ = sin φ.
 
         It runs straight between two steps: it is finite at both ends, t = 0 and zero terminal signal, where log-SNR is not, and
         preserves the variance exactly.
         """
-        time = time.to(self._angles.device, torch.float64)
+        time = time.cpu().double()  # moved first: some devices have no float64
         if not bool(((time >= 0) & (time <= self.num_steps)).all()):  # true for NaN as well
             raise DataError(f"time runs 0 … {self.num_steps}, got {time.flatten()[:4].tolist()}")
         below = time.long().clamp(max=self.num_steps - 1)

@@ -1,0 +1,33 @@
+"""The guide runs, and what it points at is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_exist(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_every_page_is_listed() -> None:
+    index = (DOCS / "index.md").read_text(encoding="utf8")
+    for page in PAGES:
+        assert page.name == "index.md" or f"({page.name})" in index
+
+
+def test_the_first_example_of_the_guide_samples_what_it_says() -> None:
+    code = re.findall(r"```python\n(.*?)```", (DOCS / "diffusion.md").read_text(encoding="utf8"), re.DOTALL)[0]
+    names: dict[str, object] = {}
+    exec(code, names)
+    x = names["x"]
+    assert x.shape == (1000, 2)  # type: ignore[attr-defined]
+    assert abs(float(x[:, 0].mean()) - (0.3 - 0.7)) < 0.15  # type: ignore[index]
