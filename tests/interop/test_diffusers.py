@@ -87,6 +87,31 @@ def test_ddim_agrees_where_the_steps_divide(unet: Path, prediction: str, n: int,
     )
 
 
+@pytest.mark.parametrize("clip", [None, 1.5])
+def test_a_whole_pipeline_of_theirs_draws_the_same_pictures(unet: Path, tmp_path: Path, clip: float | None) -> None:
+    """Where it clips, only with `use_clipped_model_output`: else it goes on with an ε̂ that does not belong to the clipped x̂_0."""
+    settings = {"clip_sample": False} if clip is None else {"clip_sample": True, "clip_sample_range": clip}
+    theirs = diffusers.DDIMPipeline(
+        diffusers.UNet2DModel.from_pretrained(unet),
+        diffusers.DDIMScheduler(prediction_type="v_prediction", timestep_spacing="trailing", **settings),
+    )
+    theirs.set_progress_bar_config(disable=True)
+    theirs.save_pretrained(tmp_path, safe_serialization=True)
+    pictures = {
+        consistent: theirs(
+            2, torch.Generator().manual_seed(5), num_inference_steps=25, output_type="np", use_clipped_model_output=consistent
+        ).images
+        for consistent in (True, False)
+    }
+    read, denoiser = load_scheduler(tmp_path), load_denoiser(tmp_path / "unet")
+    sampler = DDIM(read.schedule, 25, prediction=read.prediction, spacing=read.spacing, clip=clip)
+    with torch.no_grad():
+        x = sampler.sample(denoiser, torch.randn(SHAPE, generator=torch.Generator().manual_seed(5)))
+    ours = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+    torch.testing.assert_close(ours, torch.from_numpy(pictures[True]), atol=1e-5, rtol=0)
+    assert (abs(pictures[True] - pictures[False]).max() > 1e-3) == (clip is not None)
+
+
 @pytest.mark.parametrize("variance", ["small", "large"])
 @pytest.mark.parametrize("n", [20, 37])
 def test_ddpm_agrees(unet: Path, variance: str, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,10 @@ class DataError(OrnsteinError, ValueError):
     """Data or an argument is empty, out of range, of the wrong shape or not finite."""
 
 
+class DivergenceError(OrnsteinError, ValueError):
+    """A model's numbers are no longer finite; the message says where."""
+
+
 class UnknownNameError(OrnsteinError, ValueError):
     """A name that is not among the choices."""
 

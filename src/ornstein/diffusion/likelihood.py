@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from ornstein.core.errors import DataError, OrnsteinError
+from ornstein.core.errors import DataError, DivergenceError, OrnsteinError
 from ornstein.diffusion.predictions import coefficients, convert
 from ornstein.diffusion.samplers import DDPM
 
@@ -87,7 +87,7 @@ def variational_bound(
 
     Raises:
         DataError: a number is out of range, the data are not on the levels, or the denoiser returns another shape.
-        OrnsteinError: a prediction is not finite; names the time step.
+        DivergenceError: a prediction is not finite; names the time step.
     """
     steps = schedule.num_steps
     kernel = DDPM(schedule, steps, prediction=prediction, variance=variance)
@@ -249,7 +249,7 @@ class _Flow:
             predicted = predicted.to(x.dtype)
             v = convert(predicted, self.prediction, "v_prediction", x, math.cos(angle), math.sin(angle))
             if not bool(torch.isfinite(v).all()):
-                raise OrnsteinError(f"the denoiser's prediction is not finite at t = {float(time[0]):.4g}")
+                raise DivergenceError(f"the denoiser's prediction is not finite at t = {float(time[0]):.4g}")
             divergence = self._exact(v, x) if self.signs is None else self._estimated(v, x, self.signs)
         return v.detach(), divergence
 
@@ -288,7 +288,7 @@ def _predicted_data(denoiser: Denoiser, x_t: Tensor, t: int, condition: Any, sch
     of_x, of_prediction = coefficients(prediction, "sample", level.alpha, level.sigma)
     x_0 = of_x * x_t + of_prediction * predicted.to(x_t.dtype)
     if not bool(torch.isfinite(x_0).all()):
-        raise OrnsteinError(f"the denoiser's prediction is not finite at t = {t}")
+        raise DivergenceError(f"the denoiser's prediction is not finite at t = {t}")
     return x_0
 
 

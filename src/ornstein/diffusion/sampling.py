@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
-from ornstein.core.errors import DataError, OrnsteinError
+from ornstein.core.errors import DataError, DivergenceError
 from ornstein.diffusion.predictions import check_prediction, coefficients
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Sampler(ABC):
 
         Raises:
             DataError: noise is missing or of another shape, or the denoiser returns another shape.
-            OrnsteinError: the state is no longer finite; names the step and the samples.
+            DivergenceError: the state is no longer finite; names the step and the samples.
         """
         if not noise.is_floating_point() or noise.ndim == 0:
             raise DataError(
@@ -160,7 +160,7 @@ class Sampler(ABC):
         return x
 
     def _walk(self, run: Trajectory, x: Tensor) -> Iterator[Step]:
-        for index, (now, then) in enumerate(zip(self.levels, self.levels[1:], strict=False)):
+        for index, (now, then) in enumerate(pairwise(self.levels)):
             x_0 = run.estimate(index, x)
             x = self.step(index, x, x_0, run)
             run.past_x_0 = (x_0, *run.past_x_0[:1])
@@ -246,7 +246,7 @@ def _check_finite(x: Tensor, what: str) -> None:
         return
     rows = (~finite).nonzero().flatten().tolist()
     listed = ", ".join(map(str, rows[:8])) + ("…" if len(rows) > 8 else "")
-    raise OrnsteinError(
+    raise DivergenceError(
         f"sampling diverged: {what}, in sample {listed} of the batch of {len(x)};"
         " lower the guidance, take more steps or check the model"
     )
