@@ -135,8 +135,8 @@ DEFECTS = (
         "clip-before-conversion",
         "the prediction is clipped instead of x̂_0",
         _SAMPLING,
-        "        predicted = predicted.to(x.dtype)\n",
-        "        predicted = predicted.to(x.dtype)\n"
+        "            predicted = predicted.to(x.dtype)\n",
+        "            predicted = predicted.to(x.dtype)\n"
         "        if sampler.clip is not None:\n"
         "            predicted = predicted.clamp(-sampler.clip, sampler.clip)\n",
     ),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Spacing = Literal["trailing", "leading", "linspace", "log_snr"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that costs more than the arithmetic of a small step
 class Step:
     """One step that was made: its index (from 0), from t to t_prev, the state x at t_prev, and x̂_0 as seen from t."""
 
@@ -221,7 +221,8 @@ class Trajectory:
         predicted = self._denoiser(x, t, self._condition)
         if predicted.shape != x.shape:
             raise DataError(f"the denoiser must return the state's shape {tuple(x.shape)}, got {tuple(predicted.shape)}")
-        predicted = predicted.to(x.dtype)
+        if predicted.dtype != x.dtype:
+            predicted = predicted.to(x.dtype)
         of_x, of_prediction = sampler._to_x_0[index]
         x_0 = predicted if sampler.prediction == "sample" else torch.add(x * of_x, predicted, alpha=of_prediction)
         if sampler.clip is None:
@@ -237,7 +238,7 @@ class Trajectory:
         noise = self._noise_source.at(index, x.shape[1:])
         if noise.shape != x.shape:
             raise DataError(f"the noise source must return the state's shape {tuple(x.shape)}, got {tuple(noise.shape)}")
-        return noise.to(x.device, x.dtype)
+        return noise if noise.dtype == x.dtype and noise.device == x.device else noise.to(x.device, x.dtype)
 
 
 def _check_finite(x: Tensor, what: str) -> None:
