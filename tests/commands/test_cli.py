@@ -84,7 +84,7 @@ def test_unknown_names_offer_the_nearest(capsys: pytest.CaptureFixture[str]) -> 
         ("train text-to-image --network.patch-size 3", ["latent_size", "multiple of 3"]),
         ("train text-to-image --network.width 250", ["width", "multiple"]),
         ("train text-to-image --condition-drop 7", ["condition_drop", "share"]),
-        ("train text-to-image --scenes 1", ["scenes", "at least 2"]),
+        ("train text-to-image --scenes 0", ["scenes", "at least 1"]),
         ("train autoencoder --network.quarter-channels 50", ["quarter_channels", "multiple of 8"]),
         ("train autoencoder --data-seed -1", ["data_seed"]),
         ("train autoencoder --optimization.max-grad-norm inf", ["max_grad_norm"]),
