@@ -78,6 +78,11 @@ def test_unknown_names_offer_the_nearest(capsys: pytest.CaptureFixture[str]) -> 
         ("sample apple --sampler dim", ["'dim'", "'ddim'"]),
         ("sample apple --eta 0.5 --sampler dpm++", ["eta", "DDIM"]),
         ("sample apple --num", ["--num"]),
+        ("sample apple --mask m.png", ["--mask", "--image"]),
+        ("sample apple --strength 0.5", ["--strength", "--image"]),
+        ("sample apple --to pear --num 2", ["--to", "--num"]),
+        ("sample apple --image nowhere.png", ["no picture nowhere.png"]),
+        ("sample apple --image README.md", ["README.md cannot be read as a picture"]),
         ("evaluate rt1-tabletop --split tset", ["tset", "validation"]),
         ("data inspect", ["FOLDER missing"]),
         ("train autoencoder --optimization.stepz 3", ["--optimization.steps"]),
@@ -244,6 +249,8 @@ def test_every_option_of_sample_reaches_the_pipeline(
         "3.5",
         "--seed",
         "11",
+        "--negative",
+        "a dog",
         "--checkpoint",
         "mine",
     ]
@@ -257,5 +264,30 @@ def test_every_option_of_sample_reaches_the_pipeline(
         "eta": 0.25,
         "guidance_scale": 3.5,
         "seed": 11,
+        "negative_prompt": "a dog",
         "checkpoint": ("mine", "text-to-image"),
     }
+
+
+def test_sample_edits_pictures_and_goes_between_prompts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """With the shipped model: the kept half is the picture's own, the frames begin and end at the prompts' own pictures."""
+    own, edited, film = (tmp_path / f"{name}.png" for name in ("own", "edited", "film"))
+    quick = ["--steps", "4", "--seed", "3"]
+    assert run(capsys, "sample", "a key", *quick, "--out", str(own))[0] == 0
+    mask = Image.fromarray(np.repeat(np.array([255, 0], np.uint8), 64)[:, None].repeat(128, 1))
+    mask.save(tmp_path / "mask.png")
+    words = ["--image", str(own), "--mask", str(tmp_path / "mask.png"), "--out", str(edited)]
+    assert run(capsys, "sample", "a fox", *quick, *words)[0] == 0
+    before, after = (np.asarray(Image.open(path)) for path in (own, edited))
+    assert np.array_equal(before[64:], after[64:])
+    assert not np.array_equal(before[:64], after[:64])
+    code, out, _ = run(capsys, "sample", "a key", "--to", "a fox", "--frames", "3", *quick, "--out", str(film), "--json")
+    assert code == 0
+    record = json.loads(out)
+    assert [Path(path).name for path in record["files"]] == ["film.png", "film-0.png", "film-1.png", "film-2.png"]
+    assert record["settings"]["to"] == "a fox"
+    assert np.array_equal(np.asarray(Image.open(record["files"][1])), before)
+    code, _, _ = run(
+        capsys, "sample", "a key", "--image", str(own), "--strength", "0.3", *quick, "--num", "2", "--out", str(film)
+    )
+    assert code == 0

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
@@ -14,6 +14,8 @@ from ornstein.core.errors import DataError, OrnsteinError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from ornstein.images import DrawingSettings, TextToImagePipeline
 
 _FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 _MOST = 64
@@ -29,12 +31,19 @@ def sample(
     eta: float = 0.0,
     guidance: float = 4.0,
     seed: int = 0,
+    negative: str = "",
+    image: Path | None = None,
+    mask: Path | None = None,
+    strength: float | None = None,
+    to: str = "",
+    frames: int = 8,
     checkpoint: str = "text-to-image",
     json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
     """Draw pictures from a sentence.
 
     Example: ornstein sample "a red apple on a yellow background" --num 4 --guidance 5 --out apple.png
+    From a picture: ornstein sample "a fox above a house" --image rocket.png --mask upper-half.png --out fox.png
 
     Args:
         prompt: What to draw. The shipped model knows 310 objects, twelve background colours, two to four of a kind, and
@@ -46,6 +55,12 @@ def sample(
         eta: DDIM only: 0 deterministic … 1 as random as DDPM.
         guidance: How strongly to follow the sentence: 0 ignores it, 1 follows it, 3 to 7 exaggerate it.
         seed: Same seed, same picture.
+        negative: What guidance leads away from.
+        image: Start from this picture instead of from noise.
+        mask: With --image: draw anew only what is white in this one.
+        strength: With --image: how much of it may change, above 0 to 1. By default 0.6, and 1 with --mask.
+        to: A second prompt: --frames pictures lead from the first to it.
+        frames: With --to: how many.
         checkpoint: A shipped model's name, or a folder written by `ornstein train`.
         json_output: Print one JSON object instead of words.
     """
@@ -53,26 +68,21 @@ def sample(
 
     import ornstein
     from ornstein.core.progress import track
+    from ornstein.images import DrawingSettings
     from ornstein.language import check_text
 
     console = Console(stderr=True)
     check_text(prompt)
     if not 1 <= num <= _MOST:
         raise DataError(f"--num must be between 1 and {_MOST}, got {num}")
+    _check_editing(image, mask, strength, to, num)
     _check_writable(out)
     started = time.perf_counter()
     pipeline = ornstein.load(checkpoint, expect="text-to-image")
     loaded = time.perf_counter()
-    pictures = pipeline(
-        prompt,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        seed=seed,
-        num_images_per_prompt=num,
-        sampler=sampler,  # type: ignore[arg-type]  # the pipeline knows the names and offers the nearest
-        eta=eta,
-        track=lambda items, total: track(items, total, "drawing", console=console),
-    )
+    ask = _Request(prompt, num, image, mask, strength, to, frames)
+    settings = DrawingSettings(steps, guidance, seed, sampler, eta, negative)  # type: ignore[arg-type]  # the pipeline knows the names
+    pictures = _draw(pipeline, ask, settings, lambda items, total: track(items, total, "drawing", console=console))
     seconds = time.perf_counter() - loaded
     written = _write(pictures, out)
     if json_output:
@@ -83,7 +93,18 @@ def sample(
                     "files": [str(path) for path in written],
                     "seconds": round(seconds, 3),
                     "seconds_loading": round(loaded - started, 3),
-                    "settings": {"steps": steps, "sampler": sampler, "eta": eta, "guidance": guidance, "seed": seed},
+                    "settings": {
+                        "steps": steps,
+                        "sampler": sampler,
+                        "eta": eta,
+                        "guidance": guidance,
+                        "seed": seed,
+                        "negative": negative,
+                        "image": image and str(image),
+                        "mask": mask and str(mask),
+                        "strength": strength,
+                        "to": to or None,
+                    },
                     "checkpoint": checkpoint,
                 }
             )
@@ -93,6 +114,70 @@ def sample(
             print(path)
         console.print(f"[dim]{len(pictures)} picture(s) in {seconds:.1f} s (and {loaded - started:.1f} s to load the model)[/]")
     return 0
+
+
+class _Request(NamedTuple):
+    """What is to be drawn, from the command line."""
+
+    prompt: str
+    num: int
+    image: Path | None
+    mask: Path | None
+    strength: float | None
+    to: str
+    frames: int
+
+
+def _check_editing(image: Path | None, mask: Path | None, strength: float | None, to: str, num: int) -> None:
+    """Options that need each other, or exclude each other."""
+    if image is None and (mask is not None or strength is not None):
+        raise DataError("--mask and --strength go with --image, the picture to start from")
+    if to and (image is not None or num > 1):
+        raise DataError("--to draws its own --frames: leave out --image and --num")
+
+
+def _draw(pipeline: TextToImagePipeline, ask: _Request, settings: DrawingSettings, track: Any) -> list[Image]:
+    from dataclasses import replace
+
+    from ornstein.images import image_to_image, inpaint, interpolate
+
+    if ask.to:
+        return interpolate(pipeline, (ask.prompt, ask.to), ask.frames, settings=settings, track=track)
+    if ask.image is None:
+        return pipeline(
+            ask.prompt,
+            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance_scale,
+            seed=settings.seed,
+            num_images_per_prompt=ask.num,
+            sampler=settings.sampler,
+            eta=settings.eta,
+            negative_prompt=settings.negative_prompt,
+            track=track,
+        )
+    image, drawn = _read(ask.image), []
+    for k in range(ask.num):
+        mine = replace(settings, seed=settings.seed + k)
+        if ask.mask is None:
+            strength = 0.6 if ask.strength is None else ask.strength
+            drawn.append(image_to_image(pipeline, ask.prompt, image, strength=strength, settings=mine, track=track))
+        else:
+            strength = 1.0 if ask.strength is None else ask.strength
+            drawn.append(inpaint(pipeline, ask.prompt, image, _read(ask.mask), strength=strength, settings=mine, track=track))
+    return drawn
+
+
+def _read(path: Path) -> Image:
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(path) as opened:
+            opened.load()
+            return opened.copy()
+    except FileNotFoundError as error:
+        raise DataError(f"there is no picture {path}") from error
+    except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as a picture: {error}") from error
 
 
 def _check_writable(out: Path) -> None:

@@ -14,6 +14,7 @@ from ornstein.diffusion.noise import KeyedNoise, NoiseSource
 from ornstein.diffusion.sampling import Sampler, Spacing, Step, Trajectory, time_steps
 from ornstein.diffusion.samplers import DDIM, DDPM, DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M, Euler, Heun
 from ornstein.diffusion.guidance import Autoguidance, ClassifierFreeGuidance
+from ornstein.diffusion.inpainting import KnownData
 from ornstein.diffusion.likelihood import (
     FlowLikelihood,
     VariationalBound,
@@ -57,6 +58,7 @@ __all__ = [
     "DPMSolverPP3M",
     "ClassifierFreeGuidance",
     "Autoguidance",
+    "KnownData",
     "variational_bound",
     "VariationalBound",
     "flow_log_likelihood",

@@ -22,6 +22,7 @@ from ornstein.diffusion import (
     KeyedNoise,
     NoiseSchedule,
     Sampler,
+    Step,
 )
 from ornstein.images.autoencoding import to_pixels
 from ornstein.images.weights import load_autoencoder, load_strictly
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ornstein.core.checkpoint import Checkpoint
+    from ornstein.diffusion.sampling import Denoiser
 
 SamplerName = Literal["ddim", "ddpm", "dpm++", "dpm++3m", "dpm++sde", "euler", "heun"]
 
@@ -116,6 +118,7 @@ class TextToImagePipeline:
         num_images_per_prompt: int = 1,
         sampler: SamplerName = "ddim",
         eta: float = 0.0,
+        negative_prompt: str = "",
         batch_size: int = 1,
         track: Callable[[Iterator[Any], int], Iterator[Any]] = lambda steps, total: steps,
     ) -> list[Any]:
@@ -131,6 +134,7 @@ class TextToImagePipeline:
             seed: any integer ≥ 0; 0 unless given. generator: draws the seed instead, so that its next call gives other pictures.
             num_images_per_prompt: pictures a prompt, in order: prompt 0's, prompt 1's, ….
             sampler: "ddim", "ddpm", "dpm++", "dpm++3m", "dpm++sde", "euler" or "heun". eta: DDIM's share of fresh noise, 0…1.
+            negative_prompt: what guidance leads away from, instead of from no prompt at all. Has no effect at guidance 1.
             batch_size: pictures denoised together. Above 1 it is faster on an accelerator, and pictures differ from those drawn
                 alone by rounding: matrix products of another shape add in another order.
             track: wraps the iteration over steps, for a progress bar.
@@ -158,6 +162,7 @@ class TextToImagePipeline:
             seed=seed or 0,
             sampler=sampler,
             eta=eta,
+            negative_prompt=negative_prompt,
             batch_size=batch_size,
             track=track,
         )
@@ -173,17 +178,12 @@ class TextToImagePipeline:
         seed: int,
         sampler: SamplerName = "ddim",
         eta: float = 0.0,
+        negative_prompt: str = "",
         batch_size: int = 1,
         track: Callable[[Iterator[Any], int], Iterator[Any]] = lambda steps, total: steps,
     ) -> Tensor:
         """Latents (N, C, S, S) for N prompts; row i starts from the noise of (seed, sample_indices[i])."""
-        if not prompts:
-            raise DataError("no prompt was given")
-        for text in prompts:
-            check_text(text)
-            pieces, most = self.text.count_pieces(text), self.config.network.text_length
-            if pieces > most:
-                raise DataError(f"the prompt has {pieces} word pieces and this model reads {most}: shorten {text!r}")
+        self.check_prompts([*prompts, *([negative_prompt] if negative_prompt else [])])
         if batch_size < 1:
             raise DataError(f"the batch size must be at least 1, got {batch_size}")
         if seed < 0 or not np.isfinite(guidance_scale):
@@ -194,50 +194,98 @@ class TextToImagePipeline:
         ticks = track(iter(range(len(chunks) * stepper.num_steps)), len(chunks) * stepper.num_steps)
         for chunk in chunks:
             x = torch.empty(0)
-            for step in self.trajectory(prompts[chunk], sample_indices[chunk], stepper, guidance_scale, seed):
+            steps = self.trajectory(
+                prompts[chunk], sample_indices[chunk], stepper, guidance_scale, seed, negative_prompt=negative_prompt
+            )
+            for step in steps:
                 next(ticks, None)
                 x = step.x
             finished.append(x)
         next(ticks, None)
         return torch.cat(finished)
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuse what this model cannot read.
+
+        Raises:
+            DataError: there is none, or one is empty, too long or not valid Unicode.
+        """
+        if not prompts:
+            raise DataError("no prompt was given")
+        for text in prompts:
+            check_text(text)
+            pieces, most = self.text.count_pieces(text), self.config.network.text_length
+            if pieces > most:
+                raise DataError(f"the prompt has {pieces} word pieces and this model reads {most}: shorten {text!r}")
+
     @torch.inference_mode()
     def trajectory(
-        self, prompts: Sequence[str], sample_indices: Sequence[int], stepper: Sampler, guidance_scale: float, seed: int
-    ) -> Iterator[Any]:
-        """The sampler's steps for prompts denoised together: what filmstrips and progress bars iterate over."""
-        network = self.config.network
-        noise = KeyedNoise(seed, list(sample_indices), device=self.device)
-        condition = self.condition(prompts)
-        nothing = TextCondition.empty(len(prompts), condition.mask.shape[1], self.device)
-        guided = ClassifierFreeGuidance(self._denoise_once, guidance_scale, nothing)
-        start = noise.initial((network.latent_channels, network.latent_size, network.latent_size))
-        yield from stepper.iterate(guided, start, condition, noise)
+        self,
+        prompts: Sequence[str],
+        sample_indices: Sequence[int],
+        stepper: Sampler,
+        guidance_scale: float,
+        seed: int,
+        *,
+        negative_prompt: str = "",
+        start: Tensor | None = None,
+        wrap: Callable[[Denoiser], Denoiser] = lambda denoiser: denoiser,
+    ) -> Iterator[Step]:
+        """The sampler's steps for prompts denoised together: what filmstrips and progress bars iterate over.
 
-    def sampler(self, name: SamplerName, num_steps: int, eta: float = 0.0) -> Sampler:
-        """The sampler of that name over this model's schedule."""
+        Args:
+            start: latents at the sampler's first time, instead of noise. wrap: changes the guided denoiser, for example `KnownData`.
+        """
+        noise = KeyedNoise(seed, list(sample_indices), device=self.device)
+        condition, nothing = self.conditions(prompts, negative_prompt)
+        guided = wrap(self.guided(guidance_scale, nothing))
+        first = noise.initial(self.latent_shape) if start is None else start
+        yield from stepper.iterate(guided, first, condition, noise)
+
+    def guided(self, scale: float, nothing: TextCondition) -> Denoiser:
+        """The network as a denoiser of latents, guided; `nothing` is what it is guided from."""
+        return ClassifierFreeGuidance(self._denoise_once, scale, nothing)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, S, S)."""
+        network = self.config.network
+        return network.latent_channels, network.latent_size, network.latent_size
+
+    def conditions(self, prompts: Sequence[str], negative_prompt: str = "") -> tuple[TextCondition, TextCondition]:
+        """The prompts, and what guidance starts from (nothing, or the negative prompt), padded alike."""
+        condition = self.condition(prompts)
+        if not negative_prompt:
+            return condition, TextCondition.empty(len(prompts), condition.mask.shape[1], self.device)
+        both = self.condition([*prompts, *[negative_prompt] * len(prompts)])
+        count = len(prompts)
+        return TextCondition(*(leaf[:count] for leaf in both)), TextCondition(*(leaf[count:] for leaf in both))
+
+    def sampler(self, name: SamplerName, num_steps: int, eta: float = 0.0, times: Sequence[int] | None = None) -> Sampler:
+        """The sampler of that name over this model's schedule; `times` are the steps to take instead of all the way from T."""
         if not 1 <= num_steps <= self.schedule.num_steps:
             raise DataError(f"the number of steps must be between 1 and {self.schedule.num_steps}, got {num_steps}")
         if not 0.0 <= eta <= 1.0:
             raise DataError(f"eta must lie between 0 (deterministic) and 1, got {eta}")
         if eta > 0 and name != "ddim":
             raise DataError(f"eta is DDIM's share of fresh noise; the sampler {name!r} has none: leave it at 0")
-        prediction = self.config.prediction
+        spacing: Any = "trailing" if times is None else times
+        settings = {"prediction": self.config.prediction, "spacing": spacing}
         match name:
             case "ddim":
-                return DDIM(self.schedule, num_steps, prediction=prediction, eta=eta)
+                return DDIM(self.schedule, num_steps, **settings, eta=eta)
             case "ddpm":
-                return DDPM(self.schedule, num_steps, prediction=prediction)
+                return DDPM(self.schedule, num_steps, **settings)
             case "dpm++":
-                return DPMSolverPP2M(self.schedule, num_steps, prediction=prediction)
+                return DPMSolverPP2M(self.schedule, num_steps, **settings)
             case "dpm++3m":
-                return DPMSolverPP3M(self.schedule, num_steps, prediction=prediction)
+                return DPMSolverPP3M(self.schedule, num_steps, **settings)
             case "dpm++sde":
-                return DPMSolverPP2MSDE(self.schedule, num_steps, prediction=prediction)
+                return DPMSolverPP2MSDE(self.schedule, num_steps, **settings)
             case "euler":
-                return Euler(self.schedule, num_steps, prediction=prediction)
+                return Euler(self.schedule, num_steps, **settings)
             case "heun":
-                return Heun(self.schedule, num_steps, prediction=prediction)
+                return Heun(self.schedule, num_steps, **settings)
             case _:
                 raise unknown_name("sampler", name, get_args(SamplerName))
 
