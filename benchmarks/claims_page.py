@@ -12,6 +12,7 @@ from typing import Any
 
 from record import RESULTS
 
+from ornstein.assets import openmoji
 from ornstein.claims import LEDGER, Claim, Measure
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -29,7 +30,7 @@ def section(claim: Claim, record: dict[str, Any]) -> list[str]:
     lines += ["| | |", "|---|---|"]
     for row in record["measures"]:
         interval = None if row["interval"] is None else tuple(row["interval"])
-        lines.append(f"| {row['name']} | {Measure(row['name'], row['value'], interval, row['n'], row['unit'])} |")
+        lines.append(f"| {_cell(row['name'])} | {Measure(row['name'], row['value'], interval, row['n'], row['unit'])} |")
     seeds = ", ".join(map(str, record["seeds"]))
     lines += ["", f"`{record['command']}`, seeds {seeds}, {record['wall_seconds']:.0f} s on {record['hardware']['machine']}.", ""]
     for picture in record["pictures"]:
@@ -55,11 +56,16 @@ def page() -> str:
     ]
     for claim, record in records.items():
         verdict = f"**{record['verdict']}**" if record else "not built yet"
-        lines.append(f"| {claim.id} | {claim.statement} | {verdict} |")
+        lines.append(f"| {claim.id} | {_cell(claim.statement)} | {verdict} |")
     for claim, record in records.items():
         if record:
             lines += ["", *section(claim, record)]
+    lines += ["", f"Pictures with drawings: {openmoji.ATTRIBUTION}"]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _capital(text: str) -> str:
