@@ -131,6 +131,18 @@ def test_what_is_not_masked_stays_to_the_last_bit_and_the_rest_is_the_prompts(kn
     assert np.abs(drawn.astype(int) - _decoded(knowing, latent))[inside].max() <= 1
 
 
+def test_what_is_transparent_counts_as_white(knowing: TextToImagePipeline) -> None:
+    from ornstein.images.editing import _pixels
+
+    clear = Image.new("RGBA", (20, 30), (255, 0, 0, 0))
+    clear.paste((0, 128, 0, 255), (0, 0, 20, 15))
+    pixels = _pixels(knowing, clear)
+    assert pixels.shape == (128, 128, 3)
+    assert pixels[10, 60].tolist() == [0, 128, 0]
+    assert pixels[120, 60].tolist() == [255, 255, 255]
+    assert _pixels(knowing, Image.new("L", (5, 5), 90))[0, 0].tolist() == [90, 90, 90]
+
+
 def test_interpolation_ends_at_the_prompts_own_pictures(knowing: TextToImagePipeline) -> None:
     answers = [Answer.answer(knowing.condition([prompt]).pieces) for prompt in (APPLE, DOG)]
     frames = interpolate(knowing, (APPLE, DOG), 5, settings=SETTINGS)

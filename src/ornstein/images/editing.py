@@ -51,7 +51,7 @@ def image_to_image(
     """The picture noised up to the time `strength` · T and drawn anew from there (Meng et al. 2022, SDEdit).
 
     Args:
-        image: any size; scaled to the model's. strength: within (0, 1]: how much may change; 1 leaves nothing of the picture.
+        image: any size and mode; scaled to the model's, what is transparent on white. strength: within (0, 1]: how much may change; 1 leaves nothing of the picture.
 
     Raises:
         DataError: a number is out of range, or the prompt cannot be read.
@@ -192,7 +192,13 @@ def _draw(
 
 
 def _pixels(pipeline: TextToImagePipeline, image: Image) -> NDArray[np.uint8]:
+    """RGB at the model's size; what is transparent becomes white."""
+    import PIL.Image
+
     side = pipeline.latent_shape[1] * DOWNSAMPLING
+    if image.has_transparency_data:
+        opaque = image.convert("RGBA")
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", opaque.size, "white"), opaque)
     return np.array(image.convert("RGB").resize((side, side)))  # a copy: PIL lends its memory read-only
 
 
