@@ -283,3 +283,12 @@ def test_wrong_data_and_denoisers_are_refused() -> None:
     with pytest.raises(DataError, match="no signal is left"):
         zero = COSINE.with_zero_terminal_snr()
         flow_log_likelihood(ONE.denoiser(COSINE, "epsilon"), torch.zeros(1, 1), None, zero, "epsilon", tolerance=1e-3)
+
+
+def test_eight_bit_pictures_are_dequantised_and_one_step_has_a_bound() -> None:
+    x = dequantise(torch.tensor([0, 255], dtype=torch.uint8), 256, _rng())
+    assert -1 <= x[0] < -1 + 2 / 256
+    assert 1 - 2 / 256 <= x[1] < 1
+    schedule = NoiseSchedule([0.5])
+    bound = variational_bound(ONE.denoiser(schedule, "epsilon"), ONE.sample(3, _rng()), None, schedule, "epsilon", _rng(1))
+    torch.testing.assert_close(bound.total, bound.prior + bound.decoder)

@@ -61,7 +61,7 @@ def equivalent_and_eps_best(folder: Path, quick: bool) -> Outcome:
     else:
         verdict, because = (
             "cannot tell",
-            f"equivalent; best by their means: {best[0]!r} on the mixture, {best[1]!r} on pictures, within the spread of seeds",
+            f"equivalent; best by their means: {best[0]!r} on the mixture, {best[1]!r} on pictures; the test over seeds does not part ε from every rival on both",
         )
     return Outcome(
         verdict,  # type: ignore[arg-type]

@@ -176,7 +176,7 @@ def _read(path: Path) -> Image:
             return opened.copy()
     except FileNotFoundError as error:
         raise DataError(f"there is no picture {path}") from error
-    except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, TypeError, PIL.Image.DecompressionBombError) as error:  # PIL's own words for damage
         raise DataError(f"{path} cannot be read as a picture: {error}") from error
 
 

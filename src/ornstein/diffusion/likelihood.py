@@ -60,7 +60,9 @@ class VariationalBound:
     @property
     def total(self) -> Float[Tensor, " batch"]:
         """The whole bound; where only some steps were evaluated, an unbiased estimate of it."""
-        return self.prior + self.decoder + self.steps.mean(1) * (self.num_steps - 1 if len(self.times) else 0)
+        if not len(self.times):  # T = 1: there is nothing between
+            return self.prior + self.decoder
+        return self.prior + self.decoder + self.steps.mean(1) * (self.num_steps - 1)
 
 
 @torch.no_grad()
@@ -185,8 +187,9 @@ def flow_log_likelihood(
 
 def dequantise(whole: Shaped[Tensor, "*shape"], levels: int, rng: torch.Generator) -> Float[Tensor, "*shape"]:
     """Whole numbers 0 … levels − 1, each spread evenly over its interval, scaled to [−1, 1]; float64 (Theis et al. 2016, §3.1)."""
-    if levels < 2 or bool((whole < 0).any()) or bool((whole >= levels).any()) or bool((whole != whole.round()).any()):
-        raise DataError(f"whole numbers within 0 … {levels - 1} are needed, got {float(whole.min())} … {float(whole.max())}")
+    values = whole.double()  # first: 256 as an 8-bit number would be 0
+    if levels < 2 or bool(((values < 0) | (values >= levels) | (values != values.round())).any()):
+        raise DataError(f"whole numbers within 0 … {levels - 1} are needed, got {float(values.min())} … {float(values.max())}")
     inside = torch.rand(whole.shape, generator=rng, dtype=torch.float64, device=whole.device)
     return (whole.double() + inside) * (2 / levels) - 1
 
