@@ -36,6 +36,7 @@ def _turning_nan(x: torch.Tensor, t: torch.Tensor, condition: Any) -> torch.Tens
         (lambda: SCHEDULE.add_noise(X, torch.tensor([1, -1, 2]), X), "got -1"),
         (lambda: SCHEDULE.add_noise(X, torch.tensor([1, 2]), X), "one time step a sample"),
         (lambda: SCHEDULE.add_noise(X, torch.tensor([1, 2, 3]), X[:, :1]), "shape"),
+        (lambda: SCHEDULE.add_noise(X.byte(), torch.tensor([1, 2, 3]), X), "floating point numbers, got torch.uint8"),
         (lambda: SCHEDULE.level(1000.5), "time runs 0 … 1000"),
         (lambda: DDIM(SCHEDULE, 1001, prediction="epsilon"), "between 1 and 1000, got 1001"),
         (lambda: DDIM(SCHEDULE, 10, prediction="epsilon", spacing="karras"), "the spacing must be one of"),  # type: ignore[arg-type]

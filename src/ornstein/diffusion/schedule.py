@@ -315,6 +315,8 @@ def _at_least_one(num_steps: int) -> int:
 
 
 def _check_pair(operation: str, x: Tensor, eps: Tensor) -> None:
+    if not (x.is_floating_point() and eps.is_floating_point()):  # α and σ would be cast to whole numbers: all zeros
+        raise DataError(f"{operation} takes floating point numbers, got {x.dtype} and {eps.dtype}")
     if x.shape != eps.shape:
         raise DataError(f"{operation} needs noise of the data's shape {tuple(x.shape)}, got {tuple(eps.shape)}")
     for name, part in (("data", x), ("noise", eps)):
