@@ -13,13 +13,14 @@ from PIL import Image
 from scipy import stats
 
 from ornstein.claims import LEDGER, Measure, find_claims
+from ornstein.claims.comparison import Comparison
 from ornstein.claims.forward_process import _slope, _worst_z
 from ornstein.claims.objective import _mean_over_time
 from ornstein.claims.outcome import mean_measure
-from ornstein.claims.predictions import _kernel_distance, _sliced_wasserstein
+from ornstein.claims.predictions import _kernel_distance, _sliced_wasserstein, judge
 from ornstein.claims.small_models import mixture
 from ornstein.cli import main
-from ornstein.core.errors import DataError, OrnsteinError, UnknownNameError
+from ornstein.core.errors import DataError, OrnsteinError, TrainingDivergedError, UnknownNameError
 
 BUILT = [claim.id for claim in LEDGER if claim.experiment]
 
@@ -44,7 +45,7 @@ def test_every_row_is_listed_and_marked(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_claims_are_found_by_id_in_any_case_and_order() -> None:
-    assert [claim.id for claim in find_claims(["d4", "D1", "d4"])] == ["D4", "D1"]
+    assert [claim.id for claim in find_claims(["d4", "D1", "D4", "d4"])] == ["D4", "D1"]
     with pytest.raises(UnknownNameError, match="D12"):
         find_claims(["D12"])
     with pytest.raises(OrnsteinError, match=f"built: {', '.join(BUILT)}"):
@@ -96,6 +97,57 @@ def test_a_mean_has_students_interval() -> None:
     for wrong in ([1.0], [1.0, math.nan]):
         with pytest.raises(DataError, match="two finite values"):
             mean_measure("x", wrong)
+
+
+def _comparison(**scores: list[float]) -> Comparison:
+    """Of three runs each, with the data's own floor."""
+    return Comparison("here", "distance", Measure("floor", 0.0), 3, scores)
+
+
+def test_a_method_beats_another_beyond_chance_and_only_with_all_its_runs() -> None:
+    low, high = [1.0, 1.1, 0.9], [2.0, 2.2, 1.9]
+    pair = _comparison(a=low, b=high)
+    assert pair.beats("a", "b", 0.05)
+    assert not pair.beats("b", "a", 0.05)
+    assert not _comparison(a=low, b=[1.05, 0.95, 1.2]).beats("a", "b", 0.05)
+    # A method with a run that diverged beats none, and is beaten by what the rest of its runs say; none at all is beaten outright.
+    assert not _comparison(a=low[:2], b=high).beats("a", "b", 0.05)
+    assert _comparison(a=low, b=high[:2]).beats("a", "b", 0.05)
+    assert _comparison(a=low, b=[]).beats("a", "b", 0.05)
+    assert not _comparison(a=low, b=high[:1]).beats("a", "b", 0.05)
+    assert not _comparison(a=[], b=[]).beats("a", "b", 0.05)
+    assert _comparison(a=[1.0] * 3, b=[2.0] * 3).beats("a", "b", 0.05)
+    assert not _comparison(a=[1.0] * 3, b=[1.0] * 3).beats("a", "b", 0.05)
+
+
+def test_a_run_that_diverges_is_counted_and_ends_nothing() -> None:
+    comparison = _comparison()
+
+    def fail() -> float:
+        raise TrainingDivergedError("the loss is NaN at step 3")
+
+    for method, runs in (("a", [lambda: 1.0, lambda: 3.0, lambda: 2.0]), ("b", [fail, lambda: 5.0, fail]), ("c", [fail] * 3)):
+        for run in runs:
+            comparison.run(method, run)
+    assert comparison.scores == {"a": [1.0, 3.0, 2.0], "b": [5.0], "c": []}
+    mean, one, floor, diverged = comparison.measures()
+    assert (mean.value, mean.n, one.value, one.interval, one.n) == (2.0, 3, 5.0, None, 1)
+    assert floor.name == "floor"
+    assert (diverged.value, diverged.n) == (5.0, 9)
+    with pytest.raises(DataError):  # any other mistake is not a result
+        comparison.run("a", lambda: mean_measure("x", []).value)
+
+
+def test_the_verdict_on_predictions_follows_from_the_scores() -> None:
+    good, bad, mixed = [1.0, 1.01, 0.99], [2.0, 2.01, 1.99], [0.5, 1.6, 1.0]
+    best = _comparison(epsilon=good, sample=bad, v_prediction=bad, score=bad)
+    assert judge([best, best])[0] == "supported"
+    verdict, because = judge([best, _comparison(epsilon=good, sample=bad, v_prediction=mixed, score=[])])
+    assert verdict == "cannot tell"
+    assert "here ε beats sample, score and is not told from v_prediction" in because
+    verdict, because = judge([best, _comparison(epsilon=bad, sample=good, v_prediction=mixed, score=bad)])
+    assert verdict == "refuted"
+    assert "is beaten by sample" in because
 
 
 def test_the_slope_of_noised_pictures_is_their_signal_and_its_interval_covers() -> None:

@@ -80,6 +80,7 @@ def test_unknown_names_offer_the_nearest(capsys: pytest.CaptureFixture[str]) -> 
         ("sample apple --num", ["--num"]),
         ("sample apple --mask m.png", ["--mask", "--image"]),
         ("sample apple --strength 0.5", ["--strength", "--image"]),
+        ("sample apple --frames 4", ["--frames", "--to"]),
         ("sample apple --to pear --num 2", ["--to", "--num"]),
         ("sample apple --image nowhere.png", ["no picture nowhere.png"]),
         ("sample apple --image README.md", ["README.md cannot be read as a picture"]),

@@ -84,12 +84,12 @@ def test_every_sampler_finds_the_only_point_there_is(
 
 
 @settings(deadline=None, max_examples=60)
-@given(betas=st.lists(st.floats(1e-6, 0.999), min_size=1, max_size=200))
+@given(betas=st.lists(st.floats(1e-6, 0.999), min_size=1, max_size=100))
 def test_tables_of_any_schedule_are_consistent(betas: list[float]) -> None:
     schedule = NoiseSchedule(betas)
     torch.testing.assert_close(
         schedule.alphas**2 + schedule.sigmas**2, torch.ones(len(betas) + 1, dtype=torch.float64), rtol=1e-12, atol=0
     )
-    assert (schedule.alpha_bars.diff() < 0).all() or float(schedule.alpha_bars[-1]) < 1e-300
+    assert (schedule.alpha_bars.diff() < 0).all()
     assert NoiseSchedule.from_json(schedule.to_json()) == schedule
     assert schedule.terminal_kl() >= 0

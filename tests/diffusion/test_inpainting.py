@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -71,6 +72,15 @@ def test_soft_edges_lie_between_and_times_between_steps_are_exact() -> None:
         torch.testing.assert_close(at(0.0, t), KNOWN)
         torch.testing.assert_close(at(0.25, t), 0.75 * at(0.0, t) + 0.25 * at(1.0, t))
         torch.testing.assert_close(at(1.0, t), SPREAD.denoiser(SCHEDULE, "sample")(_noise(), t))
+
+
+def test_what_is_unknown_may_be_anything() -> None:
+    """Numbers under the drawn part, NaN among them, change nothing."""
+    denoiser = SPREAD.denoiser(SCHEDULE, "sample")
+    holes = torch.where(DRAWN == 1, math.nan, KNOWN)
+    t = torch.full((4,), 300)
+    found, wanted = (KnownData(denoiser, SCHEDULE, "sample", known, DRAWN)(_noise(), t) for known in (holes, KNOWN))
+    assert torch.equal(found, wanted)
 
 
 @pytest.mark.parametrize(

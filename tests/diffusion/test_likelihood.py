@@ -285,6 +285,18 @@ def test_wrong_data_and_denoisers_are_refused() -> None:
         flow_log_likelihood(ONE.denoiser(COSINE, "epsilon"), torch.zeros(1, 1), None, zero, "epsilon", tolerance=1e-3)
 
 
+def test_whole_numbers_have_no_density_and_half_precision_costs_none() -> None:
+    denoiser = ONE.denoiser(COSINE, "epsilon")
+    whole = torch.zeros(1, 1, dtype=torch.uint8)
+    with pytest.raises(DataError, match="dequantise"):
+        flow_log_likelihood(denoiser, whole, None, COSINE, "epsilon")
+    with pytest.raises(DataError, match="uint8"):
+        variational_bound(denoiser, whole, None, COSINE, "epsilon", _rng())
+    x = torch.tensor([[0.5]])  # the same number in both
+    half, full = (flow_log_likelihood(denoiser, x.to(kind), None, COSINE, "epsilon") for kind in (torch.float16, torch.float32))
+    assert torch.equal(half.log_prob, full.log_prob)
+
+
 def test_eight_bit_pictures_are_dequantised_and_one_step_has_a_bound() -> None:
     x = dequantise(torch.tensor([0, 255], dtype=torch.uint8), 256, _rng())
     assert -1 <= x[0] < -1 + 2 / 256

@@ -110,6 +110,8 @@ def test_mistakes_are_named() -> None:
         (lambda: KeyedNoise(-1, [0]), "the seed .* got -1"),
         (lambda: KeyedNoise(2**64, [0]), "the seed"),
         (lambda: KeyedNoise(0, [3, -2]), "a sample index .* got -2"),
+        (lambda: KeyedNoise(1.5, [0]), "the seed .* whole number .* got 1.5"),  # type: ignore[arg-type]
+        (lambda: KeyedNoise(1, [0.5]), "a sample index .* whole number .* got 0.5"),  # type: ignore[list-item]
         (lambda: KeyedNoise(0, [0]).at(-1, (2,)), "count from 0"),
     ):
         with pytest.raises(DataError, match=message):

@@ -266,6 +266,16 @@ def test_flows_agree_with_the_closed_form_and_with_themselves(distribution: Dist
     torch.testing.assert_close(distribution.flow(there, SCHEDULE, 300, 900), x, rtol=1e-8, atol=1e-8)
 
 
+def test_no_flow_leads_out_of_a_point() -> None:
+    """Where a variance is zero the data are a point in that direction: t = 0 is reached, and not left again."""
+    flat = Gaussian(torch.tensor([0.5, -1.0]), torch.diag(torch.tensor([0.5, 0.0])))
+    x = _randn(5, seed=5)
+    down = flat.flow(x, SCHEDULE, 950, 0)
+    assert torch.equal(down[:, 1], torch.full((5,), -1.0, dtype=torch.float64))
+    with pytest.raises(DataError, match="out of a point"):
+        flat.flow(down, SCHEDULE, 0, 950)
+
+
 def test_denoisers_at_times_between_steps_are_exact_there(distribution: Distribution) -> None:
     x, times = _randn(3, seed=6), torch.tensor([0.5, 300.25, 999.0], dtype=torch.float64)
     levels = [SCHEDULE.level(time) for time in times.tolist()]

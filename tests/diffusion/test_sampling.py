@@ -110,8 +110,10 @@ def test_even_log_snr_spacing() -> None:
         gaps = torch.tensor([b - a for a, b in pairwise(lambdas)], dtype=torch.float64)
         torch.testing.assert_close(gaps, gaps.mean().expand_as(gaps), rtol=1e-6, atol=0)
         assert levels[0].t == 1000
-        assert math.isclose(levels[-1].t, last, rel_tol=1e-9)
+        assert levels[-1].t == last if end == 0 else math.isclose(levels[-1].t, last, rel_tol=1e-9)
     assert [level.t for level in DDIM(SCHEDULE, 1, prediction="epsilon", spacing="log_snr").levels] == [1000, 0]
+    with pytest.raises(DataError, match="descend"):  # one time only, and two steps to take
+        DDIM(NoiseSchedule([0.5]), 2, prediction="epsilon", spacing="log_snr")
     with pytest.raises(DataError, match="choose another spacing"):
         DDIM(SCHEDULE.with_zero_terminal_snr(), 5, prediction="sample", spacing="log_snr")
 

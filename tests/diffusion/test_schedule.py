@@ -222,6 +222,8 @@ def test_mistakes_are_named() -> None:
         ([0.0], "beta_1"),
         ([math.inf], "beta_1"),
         ([0.1, -0.1], "beta_2"),
+        ([0.5] * 2200, r"gone .* at t = 1075 of 2200"),  # 2^-1074 is the smallest number there is
+        ([10**400], "hundreds of digits"),
     ):
         with pytest.raises(DataError, match=message):
             NoiseSchedule(betas)

@@ -131,16 +131,31 @@ def test_what_is_not_masked_stays_to_the_last_bit_and_the_rest_is_the_prompts(kn
     assert np.abs(drawn.astype(int) - _decoded(knowing, latent))[inside].max() <= 1
 
 
-def test_what_is_transparent_counts_as_white(knowing: TextToImagePipeline) -> None:
-    from ornstein.images.editing import _pixels
+def test_pictures_of_every_kind_are_read_as_they_look(knowing: TextToImagePipeline) -> None:
+    from ornstein.images.editing import _rgb
 
     clear = Image.new("RGBA", (20, 30), (255, 0, 0, 0))
     clear.paste((0, 128, 0, 255), (0, 0, 20, 15))
-    pixels = _pixels(knowing, clear)
+    pixels = _rgb(clear, knowing)
     assert pixels.shape == (128, 128, 3)
     assert pixels[10, 60].tolist() == [0, 128, 0]
     assert pixels[120, 60].tolist() == [255, 255, 255]
-    assert _pixels(knowing, Image.new("L", (5, 5), 90))[0, 0].tolist() == [90, 90, 90]
+    assert _rgb(clear, knowing, "black")[120, 60].tolist() == [0, 0, 0]
+    assert _rgb(Image.new("L", (5, 5), 90), knowing)[0, 0].tolist() == [90, 90, 90]
+    for value, wanted in ((0, 0), (90 * 257, 90), (65535, 255)):
+        deep = Image.fromarray(np.full((5, 5), value, np.uint16))
+        assert _rgb(deep, knowing)[0, 0].tolist() == [wanted] * 3
+    with pytest.raises(DataError, match="no scale"):
+        _rgb(Image.new("F", (5, 5), 0.5), knowing)
+
+
+def test_what_is_transparent_in_a_mask_is_kept(knowing: TextToImagePipeline) -> None:
+    picture = _pictures(1)[0]
+    mask = Image.new("RGBA", (128, 128), (255, 255, 255, 0))
+    mask.paste((255, 255, 255, 255), (0, 0, 128, 64))
+    drawn = np.asarray(inpaint(knowing, APPLE, picture, mask, settings=SETTINGS))
+    assert np.array_equal(drawn[64:], np.asarray(picture)[64:])
+    assert not np.array_equal(drawn[:64], np.asarray(picture)[:64])
 
 
 def test_interpolation_ends_at_the_prompts_own_pictures(knowing: TextToImagePipeline) -> None:
@@ -154,10 +169,12 @@ def test_interpolation_ends_at_the_prompts_own_pictures(knowing: TextToImagePipe
 
 def test_noise_turns_without_shrinking(pipeline: TextToImagePipeline) -> None:
     """Frames between two seeds: the ends are the seeds' own pictures bit for bit, and noise keeps its length in between."""
-    frames = interpolate(pipeline, (APPLE, APPLE), 3, seeds=(3, 4), settings=SETTINGS)
-    for frame, seed in ((frames[0], 3), (frames[-1], 4)):
-        own = pipeline(APPLE, num_inference_steps=20, guidance_scale=1.0, seed=seed)[0]
-        assert np.array_equal(np.asarray(frame), np.asarray(own))
+    for eta in (0.0, 1.0):  # where every step adds noise, that turns too
+        settings = DrawingSettings(num_inference_steps=20, guidance_scale=1.0, eta=eta)
+        frames = interpolate(pipeline, (APPLE, APPLE), 3, seeds=(3, 4), settings=settings)
+        for frame, seed in ((frames[0], 3), (frames[-1], 4)):
+            own = pipeline(APPLE, num_inference_steps=20, guidance_scale=1.0, seed=seed, eta=eta)[0]
+            assert np.array_equal(np.asarray(frame), np.asarray(own))
     from ornstein.images.editing import _turned
 
     a, b = (torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
@@ -191,6 +208,7 @@ def test_mistakes_are_named(knowing: TextToImagePipeline) -> None:
         (lambda: inpaint(knowing, APPLE, picture, half, strength=2.0), "strength"),
         (lambda: interpolate(knowing, (APPLE, DOG), 1), "two frames"),
         (lambda: interpolate(knowing, (APPLE, ""), 3), "empty"),
+        (lambda: interpolate(knowing, (APPLE, DOG), 3, settings=DrawingSettings(negative_prompt=" ")), "empty"),
         (lambda: knowing(APPLE, negative_prompt="   "), "empty"),
     ):
         with pytest.raises(DataError, match=message):

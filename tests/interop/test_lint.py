@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ornstein.cli import main
-from ornstein.core.errors import DataError
+from ornstein.core.errors import DataError, UnknownNameError
 from ornstein.diffusion import NoiseSchedule
 from ornstein.hub import BUNDLED
 from ornstein.interop import lint
@@ -25,6 +26,7 @@ GOOD: dict[str, Any] = {
 PUBLISHED = {
     "_class_name": "PNDMScheduler",
     "_diffusers_version": "0.6.0",
+    "clip_sample": False,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
@@ -72,12 +74,15 @@ def test_each_rule_finds_its_mistake(changes: dict[str, Any], settings: dict[str
 @pytest.mark.parametrize(
     ("changes", "steps", "rule", "severity"),
     [
-        ({"lower_order_final": False}, 8, "unstable-end", "warning"),
+        ({"_class_name": "UniPCMultistepScheduler", "lower_order_final": False}, 20, "unstable-end", "error"),
         ({"use_karras_sigmas": True}, 20, "sigmas-replace-spacing", "note"),
         ({"use_karras_sigmas": True, "use_beta_sigmas": True}, 20, "two-spacings", "error"),
         ({"solver_order": 3}, 2, "order-without-effect", "note"),
         ({"final_sigmas_type": "sigma_min", "timestep_spacing": "linspace"}, 20, "noise-left", "note"),
         ({"timestep_spacing": "linspace"}, 1000, "steps-lost", "error"),
+        ({"_class_name": "DEISMultistepScheduler", "use_karras_sigmas": True}, 20, "idle-last-step", "error"),
+        ({"use_karras_sigmas": True, "final_sigmas_type": "sigma_min"}, 20, "idle-last-step", "error"),
+        ({"clip_sample": True}, 20, "ignored-setting", "note"),
     ],
 )
 def test_rules_of_multistep_solvers(changes: dict[str, Any], steps: int, rule: str, severity: str) -> None:
@@ -85,6 +90,38 @@ def test_rules_of_multistep_solvers(changes: dict[str, Any], steps: int, rule: s
     del solver["clip_sample"]
     assert _rules(solver, steps=20) == {}
     assert _rules({**solver, **changes}, steps=steps).get(rule) == severity
+
+
+def _solver(name: str, **settings: Any) -> Any:
+    return getattr(pytest.importorskip("diffusers"), name)(
+        prediction_type="v_prediction", timestep_spacing="trailing", **settings
+    )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("steps", [8, 20])
+@pytest.mark.parametrize("name", ["UniPCMultistepScheduler", "DPMSolverMultistepScheduler"])
+def test_an_unstable_end_is_one_in_diffusers(name: str, steps: int) -> None:
+    solver = _solver(name, lower_order_final=False)
+    solver.set_timesteps(steps)
+    x = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    for t in solver.timesteps:
+        x = solver.step(0.1 * x, t, x).prev_sample
+    found = _rules({"_class_name": name, "timestep_spacing": "trailing", "lower_order_final": False}, steps=steps)
+    assert bool(torch.isfinite(x).all()) == ("unstable-end" not in found)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "EulerDiscreteScheduler", "LMSDiscreteScheduler"]
+)
+def test_late_starts_with_karras_sigmas_are_late_in_diffusers(name: str) -> None:
+    """Multistep solvers run over all of training's noise levels, the others only between those of their own time steps."""
+    settings = {"timestep_spacing": "leading", "use_karras_sigmas": True, "beta_schedule": "scaled_linear"}
+    solver = getattr(pytest.importorskip("diffusers"), name)(**settings)
+    solver.set_timesteps(20)
+    late = float(solver.sigmas[0]) < 0.99 * float(((1 - solver.alphas_cumprod[-1]) / solver.alphas_cumprod[-1]).sqrt())
+    assert late == ("late-start" in _rules({"_class_name": name, **settings}, steps=20))
 
 
 def test_no_guidance_problem_above_one() -> None:
@@ -108,7 +145,12 @@ def test_a_published_file_shows_what_is_known_of_it() -> None:
 def test_our_own_files() -> None:
     assert _rules(NoiseSchedule.cosine().to_json()) == {}
     assert "terminal-signal" in _rules(NoiseSchedule.scaled_linear().to_json())
-    assert _rules(NoiseSchedule.linear().with_zero_terminal_snr().to_json()) == {"zero-snr-with-epsilon": "error"}
+    zero = NoiseSchedule.linear().with_zero_terminal_snr().to_json()
+    assert _rules(zero) == {"zero-snr": "note"}  # what is predicted is not said
+    assert _rules({"schedule": zero, "prediction": "epsilon"}) == {"zero-snr-with-epsilon": "error"}
+    assert _rules({"schedule": zero, "prediction": "v_prediction"}) == {}
+    with pytest.raises(UnknownNameError, match="nonsense"):
+        lint({"schedule": zero, "prediction": "nonsense"})
     assert _rules(json.loads((BUNDLED / "text-to-image" / "config.json").read_text())) == {}
     for wrong in ({}, [], {"kind": "betas"}, {"schedule": 3}):
         with pytest.raises(DataError):

@@ -88,4 +88,4 @@ def find_claims(ids: Sequence[str]) -> list[Claim]:
     for name in ids:
         if name.upper() not in known:
             raise unknown_name("claim", name, known)
-    return [known[name.upper()] for name in dict.fromkeys(ids)]
+    return [known[name] for name in dict.fromkeys(name.upper() for name in ids)]

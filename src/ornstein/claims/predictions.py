@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy import stats
 
+from ornstein.claims.comparison import Comparison
 from ornstein.claims.drawing import film, plot
 from ornstein.claims.objective import draw_points
-from ornstein.claims.outcome import Measure, Outcome, mean_measure
+from ornstein.claims.outcome import Measure, Outcome
 from ornstein.claims.small_models import PointDenoiser, fit, mixture
+from ornstein.core.errors import DivergenceError
 from ornstein.core.progress import track
 from ornstein.data.scenes import render, sample_scene
 from ornstein.diffusion import PREDICTIONS, DPMSolverPP2M, KeyedNoise, NoiseSchedule, convert
@@ -27,12 +30,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from ornstein.claims.outcome import Verdict
+
 SEEDS = (0, 1, 2)
 EVALUATION_SEED = 4_000_002
 _SIDE = 16
 _TIMES = (1, 5, 20, 60, 150, 300, 500, 700, 900, 1000)
-#: Losses of a run whose last is above this many times its first, or not finite, count as diverged.
-_DIVERGED = 2.0
+#: Samples that spread wider than this, where the data's deviation is about 1, are of no use: the run counts as diverged.
+_WIDEST = 20.0
 
 
 def equivalent_and_eps_best(folder: Path, quick: bool) -> Outcome:
@@ -40,70 +45,49 @@ def equivalent_and_eps_best(folder: Path, quick: bool) -> Outcome:
     seeds = SEEDS[:2] if quick else SEEDS
     schedule = NoiseSchedule.linear()
     worst = _worst_conversion(schedule)
-    points = _on_mixture(folder, schedule, seeds, quick)
-    pictures = _on_pictures(folder, schedule, seeds, quick)
-    measures = [Measure("largest relative error of twelve conversions and back, float64", worst)]
-    for task in (points, pictures):
-        measures += [mean_measure(f"{task.quality}, {kind}", task.scores[kind]) for kind in PREDICTIONS if kind in task.scores]
-        measures.append(task.floor)
-        measures.append(Measure(f"runs that diverged, {task.name}", float(task.diverged), n=len(PREDICTIONS) * len(seeds)))
-    best = [_best(task) for task in (points, pictures)]
-    against = [(task, rival) for task in (points, pictures) for rival in _better_than_eps(task)]
-    if worst > 1e-9:
-        verdict, because = "refuted", "the conversions are not exact"
-    elif against:
-        verdict = "refuted"
-        because = "equivalent, yes; but ε does not train best: " + "; ".join(
-            f"{rival!r} is better {task.name}, beyond the spread of seeds" for task, rival in against
-        )
-    elif best == ["epsilon", "epsilon"] and all(_eps_wins(task) for task in (points, pictures)):
-        verdict, because = "supported", "equivalent, and ε is best on both beyond the spread of seeds"
-    else:
-        verdict, because = (
-            "cannot tell",
-            f"equivalent; best by their means: {best[0]!r} on the mixture, {best[1]!r} on pictures; the test over seeds does not part ε from every rival on both",
-        )
+    tasks = [on(folder, schedule, seeds, quick) for on in (_on_mixture, _on_pictures)]
+    comparisons = [task.comparison for task in tasks]
+    verdict, because = judge(comparisons) if worst < 1e-9 else ("refuted", "the conversions are not exact")
     return Outcome(
-        verdict,  # type: ignore[arg-type]
+        verdict,
         because,
-        tuple(measures),
+        (
+            Measure("largest relative error of twelve conversions and back, float64", worst),
+            *(measure for comparison in comparisons for measure in comparison.measures()),
+        ),
         seeds,
-        {**points.pictures, **pictures.pictures},
-        {"evaluation_seed": EVALUATION_SEED, "mixture": points.settings, "pictures": pictures.settings},
+        {title: picture for task in tasks for title, picture in task.pictures.items()},
+        {
+            "evaluation_seed": EVALUATION_SEED,
+            **{task.comparison.where: {**task.settings, "scores": task.comparison.scores} for task in tasks},
+        },
     )
 
 
+def judge(comparisons: list[Comparison]) -> tuple[Verdict, str]:
+    """Whether ε trains best: refuted where a rival beats it, supported where it beats all everywhere. 5 % shared among three rivals."""
+    rivals = [kind for kind in PREDICTIONS if kind != "epsilon"]
+    better, beaten, parts = 0, 0, []
+    for comparison in comparisons:
+        over = [k for k in rivals if comparison.beats(k, "epsilon", 0.05 / len(rivals))]
+        under = [k for k in rivals if comparison.beats("epsilon", k, 0.05 / len(rivals))]
+        open_ones = [k for k in rivals if k not in (*over, *under)]
+        better, beaten = better + len(over), beaten + len(under)
+        words = (("is beaten by", over), ("beats", under), ("is not told from", open_ones))
+        parts.append(f"{comparison.where} ε " + " and ".join(f"{verb} {', '.join(names)}" for verb, names in words if names))
+    because = "equivalent; " + "; ".join(parts) + " (Welch's test over seeds)"
+    if better:
+        return "refuted", because
+    return ("supported" if beaten == len(rivals) * len(comparisons) else "cannot tell"), because
+
+
+@dataclass
 class _Task:
-    """What a comparison found: scores by prediction, one a seed, lower is better."""
+    """What a task found, with pictures by title and what was set."""
 
-    def __init__(self, name: str, quality: str, floor: Measure) -> None:
-        self.name, self.quality, self.floor = name, quality, floor
-        self.scores: dict[str, list[float]] = {}
-        self.diverged = 0
-        self.pictures: dict[str, NDArray[np.uint8]] = {}
-        self.settings: dict[str, Any] = {}
-
-
-def _best(task: _Task) -> str:
-    return min(task.scores, key=lambda kind: float(np.mean(task.scores[kind])))
-
-
-def _better_than_eps(task: _Task) -> list[str]:
-    """Predictions whose score is lower beyond chance: Welch's test at 5 %, shared among the three rivals."""
-    rivals = [kind for kind in task.scores if kind != "epsilon"]
-    return [
-        k
-        for k in rivals
-        if stats.ttest_ind(task.scores[k], task.scores["epsilon"], equal_var=False, alternative="less").pvalue < 0.05 / 3
-    ]
-
-
-def _eps_wins(task: _Task) -> bool:
-    rivals = [kind for kind in task.scores if kind != "epsilon"]
-    return all(
-        stats.ttest_ind(task.scores["epsilon"], task.scores[k], equal_var=False, alternative="less").pvalue < 0.05 / 3
-        for k in rivals
-    )
+    comparison: Comparison
+    settings: dict[str, Any]
+    pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 def _worst_conversion(schedule: NoiseSchedule) -> float:
@@ -128,76 +112,73 @@ def _on_mixture(folder: Path, schedule: NoiseSchedule, seeds: tuple[int, ...], q
     data = mixture()
     real, again = (data.sample(n, torch.Generator().manual_seed(EVALUATION_SEED + k)) for k in (0, 1))
     floor = Measure("floor: sliced Wasserstein distance of two fresh samples", _sliced_wasserstein(real, again), n=n)
-    task = _Task("on the mixture", "sliced Wasserstein distance on the mixture", floor)
-    task.settings = {"steps": steps, "batch": 512, "samples": n, "sampler": "DPM-Solver++ 2M, 50 steps"}
+    comparison = Comparison("on the mixture", "sliced Wasserstein distance on the mixture", floor, len(seeds))
     errors: dict[str, list[NDArray[np.float64]]] = {}
+
+    def score(kind: str, seed: int) -> float:
+        model = fit(
+            lambda: PointDenoiser(2),
+            lambda indices: draw_points(data, indices, seed),
+            schedule,
+            kind,
+            folder / f"d2-mixture-{kind}-{seed}",
+            optimization=_optimization(steps, 512, seed, "fp32"),
+            name=f"D2 mixture, {kind}, seed {seed}",
+        )
+        drawn = _draw(model, schedule, kind, (2,), n, 1024)
+        errors.setdefault(kind, []).append(_excess_of_x_0(model, data, schedule, kind))
+        return _sliced_wasserstein(drawn.double(), real)
+
     for kind in PREDICTIONS:
         for seed in seeds:
-            model = fit(
-                lambda: PointDenoiser(2),
-                lambda indices, seed=seed: draw_points(data, indices, seed),
-                schedule,
-                kind,
-                folder / f"d2-mixture-{kind}-{seed}",
-                optimization=_optimization(steps, 512, seed, "fp32"),
-                name=f"D2 mixture, {kind}, seed {seed}",
-            )
-            drawn = _draw(model, schedule, kind, (2,), n, 1024)
-            if not _usable(drawn):
-                task.diverged += 1
-                continue
-            task.scores.setdefault(kind, []).append(_sliced_wasserstein(drawn.double(), real))
-            errors.setdefault(kind, []).append(_excess_of_x_0(model, data, schedule, kind))
+            comparison.run(kind, partial(score, kind, seed))
     places = np.array(_TIMES, dtype=np.float64)
-    task.pictures["Mixture: error of x̂_0 beyond the least, by time step"] = plot(
+    figure = plot(
         {kind: (places, np.mean(rows, axis=0)) for kind, rows in errors.items()},
         x="t",
         y="E‖x̂_0 − E[x_0 | x_t]‖² / d",
         log=True,
         bands={kind: (np.min(rows, axis=0), np.max(rows, axis=0)) for kind, rows in errors.items()},
     )
-    return task
+    settings = {"steps": steps, "batch": 512, "samples": n, "sampler": "DPM-Solver++ 2M, 50 steps"}
+    return _Task(comparison, settings, {"Mixture: error of x̂_0 beyond the least, by time step": figure})
 
 
 def _on_pictures(folder: Path, schedule: NoiseSchedule, seeds: tuple[int, ...], quick: bool) -> _Task:
     import ornstein
-    from ornstein.data.scenes import BACKGROUNDS
 
     steps, n, count = (4, 16, 40) if quick else (1200, 1000, 6000)
-    judge = ornstein.load("emoji-classifier", expect="emoji-classifier")
+    classifier = ornstein.load("emoji-classifier", expect="emoji-classifier")
     train, real, again = (_scenes(size, seed) for size, seed in ((count, 0), (n, EVALUATION_SEED), (n, EVALUATION_SEED + 1)))
-    features = [_features(judge, pictures) for pictures in (real, again)]
+    features = [_features(classifier, pictures) for pictures in (real, again)]
     floor = Measure("floor: kernel distance of two sets of real pictures", _kernel_distance(*features), n=n)
-    task = _Task("on pictures", "kernel distance on pictures", floor)
-    task.settings = {
-        "steps": steps, "batch": 64, "samples": n, "training_pictures": count, "side": _SIDE, "backgrounds": len(BACKGROUNDS),
-        "sampler": "DPM-Solver++ 2M, 50 steps, x_0 clipped to ±1", "features": "emoji-classifier, pictures repeated to 128 px",
-    }  # fmt: skip
-    rows = []
+    comparison = Comparison("on pictures", "kernel distance on pictures", floor, len(seeds))
+    shown: dict[str, Tensor] = {}
+
+    def score(kind: str, seed: int) -> float:
+        model = fit(
+            _PictureDenoiser,
+            lambda indices: train[np.random.default_rng([seed, int(indices[0])]).integers(count, size=len(indices))],
+            schedule,
+            kind,
+            folder / f"d2-pictures-{kind}-{seed}",
+            optimization=_optimization(steps, 64, seed, "auto"),
+            name=f"D2 pictures, {kind}, seed {seed}",
+        )
+        drawn = _draw(model, schedule, kind, (3, _SIDE, _SIDE), n, 100, clip=1.0)
+        shown.setdefault(kind, drawn[:12])
+        return _kernel_distance(_features(classifier, drawn), features[0])
+
     for kind in PREDICTIONS:
         for seed in seeds:
-            model = fit(
-                _PictureDenoiser,
-                lambda indices, seed=seed: train[
-                    np.random.default_rng([seed, int(indices[0])]).integers(count, size=len(indices))
-                ],
-                schedule,
-                kind,
-                folder / f"d2-pictures-{kind}-{seed}",
-                optimization=_optimization(steps, 64, seed, "auto"),
-                name=f"D2 pictures, {kind}, seed {seed}",
-            )
-            drawn = _draw(model, schedule, kind, (3, _SIDE, _SIDE), n, 100, clip=1.0)
-            if not _usable(drawn):
-                task.diverged += 1
-                continue
-            task.scores.setdefault(kind, []).append(_kernel_distance(_features(judge, drawn), features[0]))
-            if seed == seeds[0]:
-                rows.append(film([picture.repeat_interleave(4, 1).repeat_interleave(4, 2) for picture in drawn[:12]]))
-    rows.append(film([picture.repeat_interleave(4, 1).repeat_interleave(4, 2) for picture in real[:12]]))
-    labels = ", ".join([kind for kind in PREDICTIONS if kind in task.scores] + ["real"])
-    task.pictures[f"Pictures, from top to bottom: {labels}"] = np.concatenate(rows)
-    return task
+            comparison.run(kind, partial(score, kind, seed))
+    shown["real"] = real[:12]
+    rows = [film([picture.repeat_interleave(4, 1).repeat_interleave(4, 2) for picture in row]) for row in shown.values()]
+    settings = {
+        "steps": steps, "batch": 64, "samples": n, "training_pictures": count, "side": _SIDE,
+        "sampler": "DPM-Solver++ 2M, 50 steps, x_0 clipped to ±1", "features": "emoji-classifier, pictures repeated to 128 px",
+    }  # fmt: skip
+    return _Task(comparison, settings, {f"Pictures, from top to bottom: {', '.join(shown)}": np.concatenate(rows)})
 
 
 class _PictureDenoiser(torch.nn.Module):
@@ -230,12 +211,10 @@ def _draw(
         noise = KeyedNoise(EVALUATION_SEED, range(start, min(start + batch, n)))
         with fast_precision(torch.device("cpu")):
             parts.append(sampler.sample(model, noise.initial(shape)))
-    return torch.cat(parts)
-
-
-def _usable(drawn: Tensor) -> bool:
-    """Whether a run produced samples of the data's size at all."""
-    return bool(torch.isfinite(drawn).all()) and float(drawn.std()) < 10 * _DIVERGED
+    drawn = torch.cat(parts)
+    if not float(drawn.std()) < _WIDEST:
+        raise DivergenceError(f"the samples spread by {float(drawn.std()):.3g}")
+    return drawn
 
 
 def _sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128) -> float:

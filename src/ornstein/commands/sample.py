@@ -36,7 +36,7 @@ def sample(
     mask: Path | None = None,
     strength: float | None = None,
     to: str = "",
-    frames: int = 8,
+    frames: int | None = None,
     checkpoint: str = "text-to-image",
     json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
@@ -60,7 +60,7 @@ def sample(
         mask: With --image: draw anew only what is white in this one.
         strength: With --image: how much of it may change, above 0 to 1. By default 0.6, and 1 with --mask.
         to: A second prompt: --frames pictures lead from the first to it.
-        frames: With --to: how many.
+        frames: With --to: how many; 8 by default.
         checkpoint: A shipped model's name, or a folder written by `ornstein train`.
         json_output: Print one JSON object instead of words.
     """
@@ -69,18 +69,14 @@ def sample(
     import ornstein
     from ornstein.core.progress import track
     from ornstein.images import DrawingSettings
-    from ornstein.language import check_text
 
     console = Console(stderr=True)
-    check_text(prompt)
-    if not 1 <= num <= _MOST:
-        raise DataError(f"--num must be between 1 and {_MOST}, got {num}")
-    _check_editing(image, mask, strength, to, num)
+    ask = _Request(prompt, num, image, mask, strength, to, frames)
+    _check(ask)
     _check_writable(out)
     started = time.perf_counter()
     pipeline = ornstein.load(checkpoint, expect="text-to-image")
     loaded = time.perf_counter()
-    ask = _Request(prompt, num, image, mask, strength, to, frames)
     settings = DrawingSettings(steps, guidance, seed, sampler, eta, negative)  # type: ignore[arg-type]  # the pipeline knows the names
     pictures = _draw(pipeline, ask, settings, lambda items, total: track(items, total, "drawing", console=console))
     seconds = time.perf_counter() - loaded
@@ -93,18 +89,9 @@ def sample(
                     "files": [str(path) for path in written],
                     "seconds": round(seconds, 3),
                     "seconds_loading": round(loaded - started, 3),
-                    "settings": {
-                        "steps": steps,
-                        "sampler": sampler,
-                        "eta": eta,
-                        "guidance": guidance,
-                        "seed": seed,
-                        "negative": negative,
-                        "image": image and str(image),
-                        "mask": mask and str(mask),
-                        "strength": strength,
-                        "to": to or None,
-                    },
+                    "settings": {"steps": steps, "sampler": sampler, "eta": eta, "guidance": guidance, "seed": seed}
+                    | {"negative": negative, "strength": strength, "to": to or None, "frames": frames}
+                    | {"image": image and str(image), "mask": mask and str(mask)},
                     "checkpoint": checkpoint,
                 }
             )
@@ -125,15 +112,24 @@ class _Request(NamedTuple):
     mask: Path | None
     strength: float | None
     to: str
-    frames: int
+    frames: int | None
 
 
-def _check_editing(image: Path | None, mask: Path | None, strength: float | None, to: str, num: int) -> None:
-    """Options that need each other, or exclude each other."""
-    if image is None and (mask is not None or strength is not None):
+def _check(ask: _Request) -> None:
+    """What can be refused before the model is loaded: options that need each other, or exclude each other."""
+    from ornstein.language import check_text
+
+    check_text(ask.prompt)
+    if not 1 <= ask.num <= _MOST:
+        raise DataError(f"--num must be between 1 and {_MOST}, got {ask.num}")
+    if ask.frames is not None and not 2 <= ask.frames <= _MOST:
+        raise DataError(f"--frames must be between 2 and {_MOST}, got {ask.frames}")
+    if ask.image is None and (ask.mask is not None or ask.strength is not None):
         raise DataError("--mask and --strength go with --image, the picture to start from")
-    if to and (image is not None or num > 1):
+    if ask.to and (ask.image is not None or ask.num > 1):
         raise DataError("--to draws its own --frames: leave out --image and --num")
+    if ask.frames is not None and not ask.to:
+        raise DataError("--frames go with --to, the prompt that they lead to")
 
 
 def _draw(pipeline: TextToImagePipeline, ask: _Request, settings: DrawingSettings, track: Any) -> list[Image]:
@@ -142,7 +138,7 @@ def _draw(pipeline: TextToImagePipeline, ask: _Request, settings: DrawingSetting
     from ornstein.images import image_to_image, inpaint, interpolate
 
     if ask.to:
-        return interpolate(pipeline, (ask.prompt, ask.to), ask.frames, settings=settings, track=track)
+        return interpolate(pipeline, (ask.prompt, ask.to), ask.frames or 8, settings=settings, track=track)
     if ask.image is None:
         return pipeline(
             ask.prompt,

@@ -48,6 +48,10 @@ class TrainingError(OrnsteinError):
     """A training cannot start, go on or be resumed."""
 
 
+class TrainingDivergedError(TrainingError, DivergenceError):
+    """A loss or gradient is no longer finite."""
+
+
 class RenderingError(OrnsteinError):
     """No headless GL, or it failed to draw."""
 

@@ -7,7 +7,15 @@ It knows no network, no picture and no robot: a denoiser is any callable `(x_t, 
 # In reading order.
 # ruff: noqa: I001, RUF022
 from ornstein.diffusion.schedule import Level, NoiseSchedule, Time
-from ornstein.diffusion.predictions import PREDICTIONS, Coefficients, Prediction, coefficients, convert, from_pair
+from ornstein.diffusion.predictions import (
+    PREDICTIONS,
+    Coefficients,
+    Prediction,
+    check_prediction,
+    coefficients,
+    convert,
+    from_pair,
+)
 from ornstein.diffusion.weighting import Weighting, loss_weight
 from ornstein.diffusion.objective import DiffusionLoss, Times, ddpm_loss, loss_by_band, sample_times
 from ornstein.diffusion.noise import KeyedNoise, NoiseSource
@@ -31,6 +39,7 @@ __all__ = [
     "Time",
     "Prediction",
     "PREDICTIONS",
+    "check_prediction",
     "convert",
     "coefficients",
     "Coefficients",

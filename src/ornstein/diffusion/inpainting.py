@@ -52,7 +52,8 @@ class KnownData:
         except RuntimeError as error:
             raise DataError(f"a mask must broadcast against the data {tuple(known.shape)}, got {tuple(drawn.shape)}") from error
         self.denoiser, self.schedule, self.prediction = denoiser, schedule, prediction
-        self.known, self.drawn = known, drawn
+        # What is unknown may be anything, NaN too: it must not come back as 0 · NaN.
+        self.known, self.drawn = torch.where(drawn == 1, torch.zeros_like(known), known), drawn
 
     def __call__(
         self, x_t: Float[Tensor, "batch ..."], t: Shaped[Tensor, " batch"], condition: Any = None

@@ -97,6 +97,8 @@ def variational_bound(
         raise DataError(f"the bound has {steps - 1} middle terms, {evaluations} evaluations were asked for")
     if levels is not None:
         _check_levels(x_0, levels)
+    if not x_0.is_floating_point():
+        raise DataError(f"the data are floating point numbers, got {x_0.dtype}: scale whole numbers to [−1, 1] and give `levels`")
     x_0 = x_0.to(torch.promote_types(x_0.dtype, torch.float32))
 
     def estimate(t: int) -> Tensor:
@@ -160,6 +162,9 @@ def flow_log_likelihood(
     Raises:
         DataError: a number is out of range, or the random probes have no generator. OrnsteinError: the solver fails.
     """
+    if not x.is_floating_point():
+        raise DataError(f"a density is of floating point numbers, got {x.dtype}: spread whole numbers first (dequantise)")
+    x = x.to(torch.promote_types(x.dtype, torch.float32))  # in half precision the solver would chase the rounding
     last = schedule.level(schedule.num_steps)
     coefficients(prediction, "sample", last.alpha, last.sigma)  # refuses what says nothing where no signal is left
     if trace not in ("exact", "hutchinson"):

@@ -11,6 +11,7 @@ are likely to be the same.
 from __future__ import annotations
 
 import math
+import operator
 import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -93,6 +94,10 @@ def _local() -> _Local:
 
 
 def _word(what: str, number: int) -> int:
-    if not 0 <= number < _WORD:
+    try:
+        word = operator.index(number)
+    except TypeError:
+        word = -1
+    if not 0 <= word < _WORD:
         raise DataError(f"{what} must be a whole number within 0 … 2^64 - 1, got {number}")
-    return int(number)
+    return word

@@ -80,7 +80,10 @@ class Distribution(ABC):
         """Where the probability-flow ODE carries x_t from time t to time s, either way; to about `tolerance`.
 
         In the angle φ with α = cos φ, σ = sin φ, the ODE is dx/dφ = E[v | x_t] (Salimans & Ho 2022, appendix D), with
-        v = −σ (x_0 + α ∇ log p): nothing is divided by, so that both ends can be reached.
+        v = −σ (x_0 + α ∇ log p): nothing is divided by, so that t = 0 can be reached where the data have a density.
+
+        Raises:
+            DataError: the data are points, or have no spread in some direction, and a time is 0.
         """
         from scipy.integrate import solve_ivp
 
@@ -195,7 +198,10 @@ class Gaussian(GaussianMixture):
         """
         now, then = schedule.level(t), schedule.level(s)
         axes, variances, mean = self._axes[0], self._variances[0], self.means[0]
-        place = (x_t.double() - now.alpha * mean) @ axes / (now.alpha**2 * variances + now.sigma**2).sqrt()
+        spread = now.alpha**2 * variances + now.sigma**2
+        if bool((spread == 0).any()):
+            raise DataError("no flow leads out of a point: some variance is zero, start at a time above 0")
+        place = (x_t.double() - now.alpha * mean) @ axes / spread.sqrt()
         return then.alpha * mean + (place * (then.alpha**2 * variances + then.sigma**2).sqrt()) @ axes.T
 
 

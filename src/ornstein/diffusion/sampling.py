@@ -172,10 +172,11 @@ class Sampler(ABC):
     def _times(self) -> list[Time]:
         if not 0 <= self.end < self.schedule.num_steps:  # true for NaN as well
             raise DataError(f"sampling ends at a time 0 ≤ end < {self.schedule.num_steps}, got {self.end}")
+        times: list[Time]
         if self.spacing == "log_snr":
-            return self._times_in_log_snr()
-        if isinstance(self.spacing, str):
-            times: list[Time] = list(time_steps(self.schedule.num_steps, self.num_steps, self.spacing))
+            times = self._times_in_log_snr()
+        elif isinstance(self.spacing, str):
+            times = list(time_steps(self.schedule.num_steps, self.num_steps, self.spacing))
         else:
             times = [int(t) if math.isfinite(t) and t == int(t) else float(t) for t in self.spacing]
         descending = all(a > b for a, b in pairwise([*times, self.end]))
@@ -197,8 +198,11 @@ class Sampler(ABC):
         last = schedule.level(self.end if self.end > 0 else 1)
         low, high = float(schedule.log_snrs[-1]), 2 * math.log(last.alpha / last.sigma)
         # With `end` above 0 the n-th step leads there; else the last of the n times is 1, and the jump from it ends at the data.
-        gaps = self.num_steps if self.end > 0 else max(self.num_steps - 1, 1)
-        return [schedule.num_steps, *(schedule.time_at_log_snr(low + (high - low) * k / gaps) for k in range(1, self.num_steps))]
+        gaps = self.num_steps if self.end > 0 else self.num_steps - 1
+        between = [schedule.time_at_log_snr(low + (high - low) * k / gaps) for k in range(1, self.num_steps)]
+        if self.end == 0:
+            between[-1:] = [1] * (self.num_steps > 1)  # not 0.999…: the denoiser was trained there
+        return [schedule.num_steps, *between]
 
 
 class Trajectory:

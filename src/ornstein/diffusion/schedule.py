@@ -65,9 +65,12 @@ class NoiseSchedule:
         """From β_1 … β_T, each within (0, 1); β_T alone may be 1, which leaves no signal at T (Lin et al. 2024).
 
         Raises:
-            DataError: no step, or a β that is not a finite number within its bounds.
+            DataError: no step, a β that is not a finite number within its bounds, or betas so large that the signal underflows before T.
         """
-        given = torch.as_tensor(betas, dtype=torch.float64, device="cpu").clone()
+        try:
+            given = torch.as_tensor(betas, dtype=torch.float64, device="cpu").clone()
+        except OverflowError as error:
+            raise DataError("every beta must lie between 0 and 1, but one has hundreds of digits") from error
         if given.ndim != 1 or len(given) == 0:
             raise DataError(f"a noise schedule takes a list of at least one beta, got shape {tuple(given.shape)}")
         wrong = ~((given > 0) & (given < 1))  # true for NaN as well
@@ -77,6 +80,12 @@ class NoiseSchedule:
             raise DataError(f"every beta must lie between 0 and 1 (the last one may be 1), but beta_{t} is {float(given[t - 1])}")
         with_data = torch.cat([torch.zeros(1, dtype=torch.float64), given])
         alpha_bars = torch.cumprod(1 - with_data, dim=0)
+        gone = int((alpha_bars[:-1] == 0).sum())
+        if gone:
+            raise DataError(
+                f"the signal is gone (below the smallest number) at t = {len(given) - gone} of {len(given)} already, and only the last"
+                " step may leave none: take fewer steps or smaller betas"
+            )
         # 1 − α̅ loses its digits where α̅ is near 1, −expm1(Σ log(1 − β)) does not.
         log_kept = torch.log1p(-with_data)
         log_alpha_bars = torch.cumsum(log_kept, dim=0)

@@ -51,16 +51,13 @@ def image_to_image(
     """The picture noised up to the time `strength` · T and drawn anew from there (Meng et al. 2022, SDEdit).
 
     Args:
-        image: any size and mode; scaled to the model's, what is transparent on white. strength: within (0, 1]: how much may change; 1 leaves nothing of the picture.
+        image: of any size; scaled to the model's, what is transparent on white, 16 bits as 8.
+        strength: within (0, 1]: how much may change; 1 leaves nothing of the picture.
 
     Raises:
         DataError: a number is out of range, or the prompt cannot be read.
     """
-    settings = settings or DrawingSettings()
-    if not 0.0 < strength <= 1.0:
-        raise DataError(f"the strength lies between 0 (excluded) and 1, got {strength}")
-    known = _encode(pipeline, image)
-    return _draw(pipeline, [prompt], settings, known, strength=strength, track=track)[0]
+    return _image(_draw(pipeline, prompt, settings or DrawingSettings(), _encode(pipeline, image), strength, track))
 
 
 def inpaint(
@@ -77,19 +74,15 @@ def inpaint(
     picture scaled to the model's size.
 
     Args:
-        image, mask: of the same size; the mask's grey levels count as black or white, whichever is nearer.
+        image, mask: of the same size; the mask's grey levels count as black or white, whichever is nearer, what is transparent as black.
         strength: how much of what was there before may go, as for `image_to_image`.
 
     Raises:
         DataError: the sizes differ, nothing or everything is masked, or as for `image_to_image`.
     """
-    settings = settings or DrawingSettings()
     if image.size != mask.size:
         raise DataError(f"a mask has the picture's size {image.size}, got {mask.size}")
-    if not 0.0 < strength <= 1.0:
-        raise DataError(f"the strength lies between 0 (excluded) and 1, got {strength}")
-    side = pipeline.latent_shape[1] * DOWNSAMPLING
-    white = np.asarray(mask.convert("L").resize((side, side))) >= 128
+    white = _rgb(mask, pipeline, "black").mean(2) >= 127.5
     if white.all() or not white.any():
         raise DataError("the mask is white where to draw and black where to keep; it needs some of both")
     # A latent cell is drawn anew where any of its pixels is.
@@ -99,9 +92,8 @@ def inpaint(
     def keep(denoiser: Denoiser) -> Denoiser:
         return KnownData(denoiser, pipeline.schedule, pipeline.config.prediction, known, cells)
 
-    drawn = _draw(pipeline, [prompt], settings, known, strength=strength, wrap=keep, track=track)[0]
-    pixels = np.where(white[..., None], np.asarray(drawn), _pixels(pipeline, image))
-    return _image(pixels)
+    drawn = _draw(pipeline, prompt, settings or DrawingSettings(), known, strength, track, wrap=keep)
+    return _image(np.where(white[..., None], drawn, _rgb(image, pipeline)))
 
 
 def interpolate(
@@ -126,9 +118,8 @@ def interpolate(
     settings = settings or DrawingSettings()
     if frames < 2:
         raise DataError(f"an interpolation has at least two frames, got {frames}")
-    first, last = seeds or (settings.seed, settings.seed)
-    noise = [KeyedNoise(seed, [0], pipeline.device).initial(pipeline.latent_shape) for seed in (first, last)]
-    pipeline.check_prompts(prompts)
+    pipeline.check_prompts([*prompts, *filter(None, [settings.negative_prompt])])
+    first, last = (KeyedNoise(seed, [0], pipeline.device) for seed in seeds or (settings.seed, settings.seed))
     stepper = pipeline.sampler(settings.sampler, settings.num_inference_steps, settings.eta)
     ticks = track(iter(range(frames * stepper.num_steps)), frames * stepper.num_steps)
     both, nothing = pipeline.conditions(prompts, settings.negative_prompt)
@@ -136,9 +127,10 @@ def interpolate(
     pictures = []
     for k in range(frames):
         share = k / (frames - 1)
-        mixed, x = _Mixed(guided, _row(both, 0), _row(both, 1), share), _turned(noise[0], noise[1], share)
+        mixed, noise = _Mixed(guided, _row(both, 0), _row(both, 1), share), _TurnedNoise(first, last, share)
+        x = noise.initial(pipeline.latent_shape)
         with torch.inference_mode():
-            for step in stepper.iterate(mixed, x, None, KeyedNoise(first, [0], pipeline.device)):
+            for step in stepper.iterate(mixed, x, None, noise):
                 next(ticks, None)
                 x = step.x
         pictures.append(_image(pipeline.decode(x)[0]))
@@ -162,49 +154,72 @@ def _row(condition: TextCondition, index: int) -> TextCondition:
     return TextCondition(*(leaf[index : index + 1] for leaf in condition))
 
 
+class _TurnedNoise:
+    """A noise source on the great circle between two, at the start and at every step."""
+
+    def __init__(self, first: KeyedNoise, last: KeyedNoise, share: float) -> None:
+        self.first, self.last, self.share = first, last, share
+
+    def initial(self, shape: Sequence[int]) -> Tensor:
+        return _turned(self.first.initial(shape), self.last.initial(shape), self.share)
+
+    def at(self, step: int, shape: Sequence[int]) -> Tensor:
+        return _turned(self.first.at(step, shape), self.last.at(step, shape), self.share)
+
+
 def _draw(
     pipeline: TextToImagePipeline,
-    prompts: Sequence[str],
+    prompt: str,
     settings: DrawingSettings,
     known: Tensor,
-    *,
     strength: float,
-    wrap: Callable[[Denoiser], Denoiser] = lambda denoiser: denoiser,
     track: Callable[[Iterator[Any], int], Iterator[Any]],
-) -> list[Image]:
+    wrap: Callable[[Denoiser], Denoiser] = lambda denoiser: denoiser,
+) -> NDArray[np.uint8]:
     """From `known`, noised to the first time step at or below `strength` · T, along the rest of the whole way's steps."""
-    pipeline.check_prompts([*prompts, *([settings.negative_prompt] if settings.negative_prompt else [])])
-    whole = time_steps(pipeline.schedule.num_steps, settings.num_inference_steps, "trailing")
-    times = [t for t in whole if t <= strength * pipeline.schedule.num_steps]
+    if not 0.0 < strength <= 1.0:
+        raise DataError(f"the strength lies between 0 (excluded) and 1, got {strength}")
+    pipeline.check_prompts([prompt, *filter(None, [settings.negative_prompt])])
+    steps = pipeline.schedule.num_steps
+    times = [t for t in time_steps(steps, settings.num_inference_steps, "trailing") if t <= strength * steps]
     if not times:
         raise DataError(f"{settings.num_inference_steps} steps leave none below a strength of {strength}: take more of either")
     stepper = pipeline.sampler(settings.sampler, len(times), settings.eta, times)
-    noise = KeyedNoise(settings.seed, range(len(prompts)), pipeline.device).initial(pipeline.latent_shape)
-    start = pipeline.schedule.add_noise(known, torch.full((len(known),), times[0], device=pipeline.device), noise)
-    x = start
-    steps = pipeline.trajectory(
-        prompts, range(len(prompts)), stepper, settings.guidance_scale, settings.seed,
-        negative_prompt=settings.negative_prompt, start=start, wrap=wrap,
-    )  # fmt: skip
-    for step in track(steps, stepper.num_steps):
+    noise = KeyedNoise(settings.seed, [0], pipeline.device).initial(pipeline.latent_shape)
+    x = pipeline.schedule.add_noise(known, torch.tensor(times[:1], device=pipeline.device), noise)
+    walk = pipeline.trajectory(
+        [prompt],
+        [0],
+        stepper,
+        settings.guidance_scale,
+        settings.seed,
+        negative_prompt=settings.negative_prompt,
+        start=x,
+        wrap=wrap,
+    )
+    for step in track(walk, stepper.num_steps):
         x = step.x
-    return [_image(picture) for picture in pipeline.decode(x)]
+    return pipeline.decode(x)[0]
 
 
-def _pixels(pipeline: TextToImagePipeline, image: Image) -> NDArray[np.uint8]:
-    """RGB at the model's size; what is transparent becomes white."""
+def _rgb(image: Image, pipeline: TextToImagePipeline, behind: str = "white") -> NDArray[np.uint8]:
+    """At the model's size, on the colour `behind` where it is transparent."""
     import PIL.Image
 
-    side = pipeline.latent_shape[1] * DOWNSAMPLING
+    if image.mode == "F":
+        raise DataError("a picture of floating point numbers has no scale: save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits; PIL's own conversion would cut them off at 255
+        image = PIL.Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     if image.has_transparency_data:
         opaque = image.convert("RGBA")
-        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", opaque.size, "white"), opaque)
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", opaque.size, behind), opaque)
+    side = pipeline.latent_shape[1] * DOWNSAMPLING
     return np.array(image.convert("RGB").resize((side, side)))  # a copy: PIL lends its memory read-only
 
 
 @torch.inference_mode()
 def _encode(pipeline: TextToImagePipeline, image: Image) -> Tensor:
-    return pipeline.autoencoder.encode(to_tensor(_pixels(pipeline, image)[None]).to(pipeline.device)).float()
+    return pipeline.autoencoder.encode(to_tensor(_rgb(image, pipeline)[None]).to(pipeline.device)).float()
 
 
 def _image(pixels: NDArray[np.uint8]) -> Image:

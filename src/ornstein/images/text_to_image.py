@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -42,6 +42,15 @@ if TYPE_CHECKING:
     from ornstein.diffusion.sampling import Denoiser
 
 SamplerName = Literal["ddim", "ddpm", "dpm++", "dpm++3m", "dpm++sde", "euler", "heun"]
+_SAMPLERS: dict[str, type[Sampler]] = {
+    "ddim": DDIM,
+    "ddpm": DDPM,
+    "dpm++": DPMSolverPP2M,
+    "dpm++3m": DPMSolverPP3M,
+    "dpm++sde": DPMSolverPP2MSDE,
+    "euler": Euler,
+    "heun": Heun,
+}
 
 
 @dataclass(frozen=True)
@@ -129,9 +138,9 @@ class TextToImagePipeline:
 
         Args:
             prompt: a sentence or several, each at most 300 characters.
-            num_inference_steps: network evaluations a picture (two for each with guidance other than 0 or 1).
+            num_inference_steps: denoising steps. Each evaluates the network once ("heun" twice), on two branches where guidance is on.
             guidance_scale: w of ε̃ = ε(∅) + w (ε(c) − ε(∅)): 0 ignores the prompt, 1 follows it, more exaggerates it.
-            seed: any integer ≥ 0; 0 unless given. generator: draws the seed instead, so that its next call gives other pictures.
+            seed: any integer from 0 to 2⁶⁴ − 1; 0 unless given. generator: draws the seed instead, so that its next call gives other pictures.
             num_images_per_prompt: pictures a prompt, in order: prompt 0's, prompt 1's, ….
             sampler: "ddim", "ddpm", "dpm++", "dpm++3m", "dpm++sde", "euler" or "heun". eta: DDIM's share of fresh noise, 0…1.
             negative_prompt: what guidance leads away from, instead of from no prompt at all. Has no effect at guidance 1.
@@ -263,31 +272,18 @@ class TextToImagePipeline:
 
     def sampler(self, name: SamplerName, num_steps: int, eta: float = 0.0, times: Sequence[int] | None = None) -> Sampler:
         """The sampler of that name over this model's schedule; `times` are the steps to take instead of all the way from T."""
+        if name not in _SAMPLERS:
+            raise unknown_name("sampler", name, _SAMPLERS)
         if not 1 <= num_steps <= self.schedule.num_steps:
             raise DataError(f"the number of steps must be between 1 and {self.schedule.num_steps}, got {num_steps}")
         if not 0.0 <= eta <= 1.0:
             raise DataError(f"eta must lie between 0 (deterministic) and 1, got {eta}")
         if eta > 0 and name != "ddim":
             raise DataError(f"eta is DDIM's share of fresh noise; the sampler {name!r} has none: leave it at 0")
-        spacing: Any = "trailing" if times is None else times
-        settings = {"prediction": self.config.prediction, "spacing": spacing}
-        match name:
-            case "ddim":
-                return DDIM(self.schedule, num_steps, **settings, eta=eta)
-            case "ddpm":
-                return DDPM(self.schedule, num_steps, **settings)
-            case "dpm++":
-                return DPMSolverPP2M(self.schedule, num_steps, **settings)
-            case "dpm++3m":
-                return DPMSolverPP3M(self.schedule, num_steps, **settings)
-            case "dpm++sde":
-                return DPMSolverPP2MSDE(self.schedule, num_steps, **settings)
-            case "euler":
-                return Euler(self.schedule, num_steps, **settings)
-            case "heun":
-                return Heun(self.schedule, num_steps, **settings)
-            case _:
-                raise unknown_name("sampler", name, get_args(SamplerName))
+        settings: dict[str, Any] = {"prediction": self.config.prediction, "spacing": "trailing" if times is None else times}
+        if name == "ddim":
+            settings["eta"] = eta
+        return _SAMPLERS[name](self.schedule, num_steps, **settings)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, batch_size: int = 1) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ornstein.core.errors import DataError
-from ornstein.diffusion import NoiseSchedule, time_steps
+from ornstein.diffusion import NoiseSchedule, check_prediction, time_steps
 from ornstein.interop.scheduler_config import SchedulerConfig
 
 if TYPE_CHECKING:
@@ -55,21 +55,29 @@ def lint(config: Any, *, steps: int = 50, guidance: float | None = None) -> list
     return sorted(found, key=lambda finding: _ORDER[finding.severity])
 
 
-def _own(config: Any) -> tuple[NoiseSchedule, str]:
+def _own(config: Any) -> tuple[NoiseSchedule, str | None]:
+    """A stored schedule or model of ours; a bare schedule does not say what is predicted."""
     if isinstance(config, dict) and set(config) == {"kind", "betas"}:
-        return NoiseSchedule.from_json(config), "epsilon"
+        return NoiseSchedule.from_json(config), None
     inner = config.get("config", config) if isinstance(config, dict) else {}
     if isinstance(inner, dict) and "schedule" in inner and "prediction" in inner:
-        return NoiseSchedule.from_json(inner["schedule"]), str(inner["prediction"])
+        return NoiseSchedule.from_json(inner["schedule"]), check_prediction(str(inner["prediction"]))
     raise DataError(
         "this is neither a diffusers scheduler_config.json (it has a '_class_name') nor a schedule or model of ornstein's"
         " (keys 'kind' and 'betas', or 'schedule' and 'prediction')"
     )
 
 
-def _signal(schedule: NoiseSchedule, prediction: str, *, theirs: bool) -> Iterator[Finding]:
+def _signal(schedule: NoiseSchedule, prediction: str | None, *, theirs: bool) -> Iterator[Finding]:
     """Noise at T, and what can be predicted there."""
     left = float(schedule.alphas[-1])
+    if left == 0.0 and prediction is None:
+        yield Finding(
+            "zero-snr",
+            "note",
+            "no signal is left at T: ε and the score say nothing there",
+            "train with 'v_prediction' or 'sample'",
+        )
     if left == 0.0:
         if prediction in ("epsilon", "score"):
             yield Finding(
@@ -102,6 +110,12 @@ def _signal(schedule: NoiseSchedule, prediction: str, *, theirs: bool) -> Iterat
 def _visits(read: SchedulerConfig, steps: int) -> Iterator[Finding]:
     """The time steps that the scheduler would visit, and the levels that it believes to step to."""
     total, visits = read.schedule.num_steps, read.visits(steps)
+    if read.sigma_placing:
+        if read.final_level_is_the_first:
+            yield _idle("the last noise level")
+        if not read.sigmas_span_training and visits[0][0] < total:
+            yield _late(read, visits[0][0])
+        return
     times = [t for t, _ in visits]
     if max(times) > total:
         yield Finding(
@@ -133,22 +147,10 @@ def _visits(read: SchedulerConfig, steps: int) -> Iterator[Finding]:
             + ", or a solver that goes by its own list",
         )
     if max(times) < total:
-        start = read.schedule.level(max(times))
-        yield Finding(
-            "late-start",
-            "warning",
-            f"sampling starts at time step {max(times) - 1} of {total - 1} from pure noise, where training showed {start.alpha:.3f} of the"
-            f" signal: {read.spacing!r} spacing disagrees with training",
-            "set timestep_spacing to 'trailing'",
-        )
+        yield _late(read, max(times))
     last, end = visits[-1]
     if end >= last:
-        yield Finding(
-            "idle-last-step",
-            "error",
-            f"the last step goes from time step {last - 1} to the same noise level: it does nothing, and some noise stays in",
-            "set set_alpha_to_one (or final_sigmas_type 'zero'), or steps_offset 1 with 'leading' spacing",
-        )
+        yield _idle(f"time step {last - 1}")
     elif end > 0 and not broken:  # else the stride is why
         yield Finding(
             "noise-left",
@@ -158,7 +160,34 @@ def _visits(read: SchedulerConfig, steps: int) -> Iterator[Finding]:
         )
 
 
+def _late(read: SchedulerConfig, first: int) -> Finding:
+    total = read.schedule.num_steps
+    return Finding(
+        "late-start",
+        "warning",
+        f"sampling starts at time step {first - 1} of {total - 1} from pure noise, where training showed"
+        f" {read.schedule.level(first).alpha:.3f} of the signal: {read.spacing!r} spacing disagrees with training",
+        "set timestep_spacing to 'trailing'",
+    )
+
+
+def _idle(place: str) -> Finding:
+    return Finding(
+        "idle-last-step",
+        "error",
+        f"the last step goes from {place} to the same noise level: it does nothing, and some noise stays in",
+        "set set_alpha_to_one (or final_sigmas_type 'zero'), or steps_offset 1 with 'leading' spacing; or another solver",
+    )
+
+
 def _settings(read: SchedulerConfig, steps: int) -> Iterator[Finding]:
+    if read.ignored:
+        yield Finding(
+            "ignored-setting",
+            "note",
+            f"{read.scheduler} has no {', '.join(map(repr, read.ignored))}: diffusers drops what only other schedulers have",
+            "remove it, or name the scheduler that has it",
+        )
     if read.setting("clip_sample", read.scheduler in ("DDIMScheduler", "DDPMScheduler")):
         bound = read.setting("clip_sample_range", 1.0)
         yield Finding(
@@ -175,25 +204,31 @@ def _settings(read: SchedulerConfig, steps: int) -> Iterator[Finding]:
             "set thresholding to false for latents and whenever likelihood or coverage is measured",
         )
     order = read.setting("solver_order", 2)
-    if "solver_order" in read.settings and steps < order:
+    if order is not None and steps < order:
         yield Finding(
             "order-without-effect", "note", f"solver_order {order} needs as many steps, {steps} are asked for", "take more steps"
         )
-    if read.setting("lower_order_final", True) is False and steps < 15 and "solver_order" in read.settings:
+    # DPM-Solver falls back to order 1 there by itself; UniPC does not, at any number of steps.
+    to_data = not read.final_level_is_the_first
+    if read.scheduler == "UniPCMultistepScheduler" and to_data and order > 1 and read.setting("lower_order_final", True) is False:
         yield Finding(
             "unstable-end",
-            "warning",
-            f"with {steps} steps and lower_order_final false, the last step extrapolates over an infinite step of log-SNR",
+            "error",
+            "with lower_order_final false the last step extrapolates over an infinite step of log-SNR: the samples are not numbers",
             "set lower_order_final to true",
         )
-    many = [key for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas") if read.setting(key, False)]
-    if len(many) > 1:
-        yield Finding("two-spacings", "error", f"{' and '.join(many)} exclude each other", "keep one")
-    elif many:
+    if len(read.sigma_placing) > 1:
+        yield Finding("two-spacings", "error", f"{' and '.join(read.sigma_placing)} exclude each other", "keep one")
+    elif read.sigma_placing:
+        span = (
+            "over all noise levels of training"
+            if read.sigmas_span_training
+            else f"between those that {read.spacing!r} spacing reaches"
+        )
         yield Finding(
             "sigmas-replace-spacing",
             "note",
-            f"{many[0]} places the steps by noise level: timestep_spacing {read.spacing!r} then only says which are at hand",
+            f"{read.sigma_placing[0]} places the steps by noise level, {span}",
             "nothing, if that is meant",
         )
 

@@ -24,29 +24,37 @@ if TYPE_CHECKING:
 
     Visit = tuple[int, int]
 
-_BETAS = {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr"}
+_BETAS = {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"}
 _PLACES = {"timestep_spacing", "steps_offset", "prediction_type"}
-_CLIPS = {"clip_sample", "clip_sample_range", "thresholding", "dynamic_thresholding_ratio", "sample_max_value"}
-_SIGMAS = {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "final_sigmas_type", "sigma_min", "sigma_max"}
-_FLOW = {"use_flow_sigmas", "flow_shift", "use_dynamic_shifting", "time_shift_type", "shift_terminal"}
-_ORDER = {"solver_order", "solver_type", "algorithm_type", "lower_order_final", "euler_at_final"}
+_CLIPS = {"clip_sample", "clip_sample_range"}
+_THRESHOLDS = {"thresholding", "dynamic_thresholding_ratio", "sample_max_value"}
+_SIGMAS = {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"}
+_FLOW = {"use_flow_sigmas", "flow_shift", "use_dynamic_shifting", "time_shift_type"}
+_ORDER = {"solver_order", "solver_type", "lower_order_final"}
+_ZERO_SNR = {"rescale_betas_zero_snr"}
+_BOUNDS = {"final_sigmas_type", "sigma_min", "sigma_max"}
 _SPACINGS = ("leading", "linspace", "trailing")
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "sample": "sample", "v_prediction": "v_prediction"}
+_SWITCHES = {
+    *_SIGMAS, *_ZERO_SNR, "use_lu_lambdas", "use_flow_sigmas", "set_alpha_to_one", "clip_sample", "thresholding", "lower_order_final"
+}  # fmt: skip
+_NUMBERS = {"beta_start", "beta_end", "clip_sample_range"}
+_WHOLE = {"num_train_timesteps": (1, 1_000_000), "steps_offset": (0, 1_000_000), "solver_order": (1, 3)}
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A class of scheduler: the keys of its own, its defaults where they differ, and how it places n steps.
+    """A class of scheduler: its settings, its defaults where they differ, and how it places n steps.
 
     steps: "stride" subtracts T // n from each step whatever the spacing; "list" goes to the next step of the list. extra: places
-    n + 1 steps and leaves out the last, as multistep solvers do. fractional: linspace is not rounded.
+    n + 1 steps and leaves out the last, as multistep solvers do. ends_at_first: always at the noise level of the first step.
     """
 
     keys: frozenset[str]
     spacing: str = "linspace"
     steps: str = "list"
     extra: bool = False
-    fractional: bool = False
+    ends_at_first: bool = False
     betas: tuple[float, float] = (1e-4, 0.02)
 
 
@@ -54,20 +62,37 @@ def _kind(*keys: set[str], **settings: Any) -> _Kind:
     return _Kind(frozenset(set().union(_BETAS, _PLACES, *keys)), **settings)
 
 
+#: As their constructors have them (a test compares).
 _KINDS: dict[str, _Kind] = {
-    "DDPMScheduler": _kind(_CLIPS, {"variance_type"}, spacing="leading"),
-    "DDIMScheduler": _kind(_CLIPS, {"set_alpha_to_one"}, spacing="leading", steps="stride"),
+    "DDPMScheduler": _kind(_CLIPS, _THRESHOLDS, _ZERO_SNR, {"variance_type"}, spacing="leading"),
+    "DDIMScheduler": _kind(_CLIPS, _THRESHOLDS, _ZERO_SNR, {"set_alpha_to_one"}, spacing="leading", steps="stride"),
     "PNDMScheduler": _kind({"skip_prk_steps", "set_alpha_to_one"}, spacing="leading", steps="stride"),
     "DPMSolverMultistepScheduler": _kind(
-        _CLIPS, _SIGMAS, _FLOW, _ORDER, {"use_lu_lambdas", "lambda_min_clipped", "variance_type"}, extra=True
+        _THRESHOLDS,
+        _SIGMAS,
+        _FLOW,
+        _ORDER,
+        _ZERO_SNR,
+        {"algorithm_type", "euler_at_final", "final_sigmas_type", "use_lu_lambdas", "lambda_min_clipped", "variance_type"},
+        extra=True,
     ),
-    "UniPCMultistepScheduler": _kind(_CLIPS, _SIGMAS, _FLOW, _ORDER, {"predict_x0", "disable_corrector", "solver_p"}, extra=True),
-    "DEISMultistepScheduler": _kind(_CLIPS, _SIGMAS, _FLOW, _ORDER, extra=True),
-    "EulerDiscreteScheduler": _kind(_SIGMAS, {"interpolation_type", "timestep_type"}, fractional=True),
-    "EulerAncestralDiscreteScheduler": _kind(fractional=True),
-    "HeunDiscreteScheduler": _kind(_SIGMAS, _CLIPS, fractional=True, betas=(0.00085, 0.012)),
-    "LMSDiscreteScheduler": _kind(_SIGMAS, fractional=True),
+    "UniPCMultistepScheduler": _kind(
+        _THRESHOLDS,
+        _SIGMAS,
+        _FLOW,
+        _ORDER,
+        _ZERO_SNR,
+        _BOUNDS,
+        {"predict_x0", "disable_corrector", "solver_p", "shift_terminal"},
+        extra=True,
+    ),
+    "DEISMultistepScheduler": _kind(_THRESHOLDS, _SIGMAS, _FLOW, _ORDER, {"algorithm_type"}, extra=True, ends_at_first=True),
+    "EulerDiscreteScheduler": _kind(_SIGMAS, _ZERO_SNR, _BOUNDS, {"interpolation_type", "timestep_type"}),
+    "EulerAncestralDiscreteScheduler": _kind(_ZERO_SNR),
+    "HeunDiscreteScheduler": _kind(_SIGMAS, _CLIPS, betas=(0.00085, 0.012)),
+    "LMSDiscreteScheduler": _kind(_SIGMAS),
 }
+_KNOWN = frozenset().union(*(kind.keys for kind in _KINDS.values()))
 
 
 @dataclass(frozen=True)
@@ -75,7 +100,8 @@ class SchedulerConfig:
     """A scheduler's file, understood.
 
     scheduler: its class. schedule: the betas, in float64. prediction: what its denoiser predicts. spacing, offset: of its time
-    steps. settings: every key of the file with the class's defaults, as they stand there.
+    steps. settings: the keys that its class has, as they stand in the file. ignored: those that only other classes have; diffusers
+    drops them with a warning, and so do we.
     """
 
     scheduler: str
@@ -84,6 +110,7 @@ class SchedulerConfig:
     spacing: str
     offset: int
     settings: Mapping[str, Any]
+    ignored: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, data: Any) -> SchedulerConfig:
@@ -91,7 +118,7 @@ class SchedulerConfig:
 
         Raises:
             UnknownNameError: the class, the spacing, the prediction or the kind of betas is not known.
-            DataError: a key is unknown to the class, or a value is of the wrong type or out of range.
+            DataError: no class has a key, a value is of the wrong type or out of range, or the noise is not variance preserving.
         """
         if not isinstance(data, dict) or not isinstance(data.get("_class_name"), str):
             raise DataError("a scheduler_config.json is an object with a '_class_name', such as 'DDIMScheduler'")
@@ -100,24 +127,38 @@ class SchedulerConfig:
             raise unknown_name("scheduler class", name, _KINDS)
         kind = _KINDS[name]
         given = {key: value for key, value in data.items() if not key.startswith("_")}
-        unknown = sorted(set(given) - kind.keys)
+        unknown = sorted(set(given) - _KNOWN)
         if unknown:
-            raise DataError(f"{name} has no setting {', '.join(map(repr, unknown))}: remove it, or name the class that has it")
-        spacing = given.get("timestep_spacing", kind.spacing)
+            raise DataError(f"{name} has no setting {', '.join(map(repr, unknown))}, nor has any scheduler: remove it")
+        settings = {key: value for key, value in given.items() if key in kind.keys}
+        _check_types(settings)
+        if settings.get("use_flow_sigmas", False):
+            raise DataError(
+                "use_flow_sigmas is flow matching, whose noise does not preserve the variance: no schedule of betas has it"
+            )
+        spacing = settings.get("timestep_spacing", kind.spacing)
         if spacing not in _SPACINGS:
             raise unknown_name("timestep_spacing", str(spacing), _SPACINGS)
-        prediction = given.get("prediction_type", "epsilon")
+        prediction = str(settings.get("prediction_type", "epsilon"))
         if prediction not in _PREDICTIONS:
-            raise unknown_name("prediction_type", str(prediction), _PREDICTIONS)
-        offset = given.get("steps_offset", 0)
-        if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
-            raise DataError(f"steps_offset is a whole number from 0, got {offset!r}")
-        schedule = _schedule(given, kind)
-        return cls(name, schedule, _PREDICTIONS[prediction], spacing, offset, given)
+            raise unknown_name("prediction_type", prediction, _PREDICTIONS)
+        schedule, ignored = _schedule(settings, kind), tuple(sorted(set(given) - kind.keys))
+        return cls(name, schedule, _PREDICTIONS[prediction], spacing, settings.get("steps_offset", 0), settings, ignored)
 
     def setting(self, key: str, default: Any) -> Any:
-        """A setting of the file, or the default of its class."""
-        return self.settings.get(key, default)
+        """A setting of the file, or what its class takes by default; None where the class does not have it."""
+        return self.settings.get(key, default) if key in _KINDS[self.scheduler].keys else None
+
+    @property
+    def sigma_placing(self) -> tuple[str, ...]:
+        """The settings that place steps by noise level instead of by time step, as far as they are on."""
+        return tuple(key for key in (*sorted(_SIGMAS), "use_lu_lambdas") if self.setting(key, False))
+
+    @property
+    def sigmas_span_training(self) -> bool:
+        """Whether such steps run over all noise levels of training, whatever the spacing (multistep solvers), or only between those
+        that the spacing reaches."""
+        return _KINDS[self.scheduler].extra
 
     def visits(self, num_steps: int) -> list[Visit]:
         """The pairs (t, s) of our time steps that this scheduler steps between, t → s, in n steps.
@@ -140,9 +181,10 @@ class SchedulerConfig:
     @property
     def final_level_is_the_first(self) -> bool:
         """Whether the last step leads to the noise level of time step 1 instead of the data."""
-        if _KINDS[self.scheduler].steps == "stride":
+        kind = _KINDS[self.scheduler]
+        if kind.steps == "stride":
             return not self.setting("set_alpha_to_one", self.scheduler == "DDIMScheduler")
-        return bool(self.setting("final_sigmas_type", "zero") == "sigma_min")
+        return kind.ends_at_first or self.setting("final_sigmas_type", "zero") == "sigma_min"
 
     def _times(self, n: int, extra: bool) -> list[int]:
         """Its own numbering, 0 … T − 1 (steps_offset may lead beyond)."""
@@ -184,16 +226,36 @@ def to_scheduler_config(schedule: NoiseSchedule, prediction: str, *, clip: float
     }
 
 
-def _schedule(given: Mapping[str, Any], kind: _Kind) -> NoiseSchedule:
-    betas = given.get("trained_betas")
+def _check_types(settings: Mapping[str, Any]) -> None:
+    """That each setting which is read here has the type that it needs; null stands for the default of none."""
+    for key, value in settings.items():
+        if key in _SWITCHES and not isinstance(value, bool | None):
+            raise DataError(f"{key} is true or false, got {value!r:.40}")
+        if key in _NUMBERS:
+            try:
+                fine = not isinstance(value, bool) and math.isfinite(value)
+            except (TypeError, OverflowError):
+                fine = False
+            if not fine:
+                raise DataError(f"{key} is a number, got {value!r:.40}")
+        if key in _WHOLE:
+            low, high = _WHOLE[key]
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise DataError(f"{key} is a whole number within {low} … {high:,}, got {value!r:.40}")
+
+
+def _schedule(settings: Mapping[str, Any], kind: _Kind) -> NoiseSchedule:
+    steps = settings.get("num_train_timesteps", 1000)
+    betas = settings.get("trained_betas")
     if betas is not None:
         schedule = NoiseSchedule.from_json({"kind": "betas", "betas": betas})
+        if schedule.num_steps != steps:
+            raise DataError(
+                f"trained_betas holds {schedule.num_steps} numbers and num_train_timesteps is {steps}: make them the same"
+            )
     else:
-        start, end = (_number(given, key, default) for key, default in zip(("beta_start", "beta_end"), kind.betas, strict=True))
-        steps = given.get("num_train_timesteps", 1000)
-        if not isinstance(steps, int) or isinstance(steps, bool):
-            raise DataError(f"num_train_timesteps is a whole number, got {steps!r}")
-        match given.get("beta_schedule", "linear"):
+        start, end = settings.get("beta_start", kind.betas[0]), settings.get("beta_end", kind.betas[1])
+        match settings.get("beta_schedule", "linear"):
             case "linear":
                 schedule = NoiseSchedule.linear(beta_start=start, beta_end=end, num_steps=steps)
             case "scaled_linear":
@@ -205,11 +267,4 @@ def _schedule(given: Mapping[str, Any], kind: _Kind) -> NoiseSchedule:
                 schedule = NoiseSchedule(place * (end - start) + start)
             case other:
                 raise unknown_name("beta_schedule", str(other), ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"))
-    return schedule.with_zero_terminal_snr() if given.get("rescale_betas_zero_snr", False) else schedule
-
-
-def _number(given: Mapping[str, Any], key: str, default: float) -> float:
-    value = given.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DataError(f"{key} is a number, got {value!r}")
-    return float(value)
+    return schedule.with_zero_terminal_snr() if settings.get("rescale_betas_zero_snr", False) else schedule

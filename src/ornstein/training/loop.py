@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ornstein.core.errors import TrainingError
+from ornstein.core.errors import TrainingDivergedError, TrainingError
 from ornstein.training.batches import Batch, prefetched
 from ornstein.training.curves import draw_losses
 from ornstein.training.ema import ExponentialMovingAverage
@@ -243,7 +243,7 @@ class _Training:
             return
         newest = self.run.newest()
         kept = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint yet"
-        raise TrainingError(
+        raise TrainingDivergedError(
             f"training diverged at step {step + 1}: loss {loss:.4g}, gradient norm {norm:.4g}, "
             f"learning rate {learning_rate_at(step, self.optimization):.3g}; {kept}; "
             "check the data for values that are not finite, or start anew with a lower learning_rate, "

@@ -1,0 +1,67 @@
+"""Methods compared under one budget over a few seeds: who is better beyond chance, and what a run that diverged counts for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from ornstein.claims.outcome import Measure, mean_measure
+from ornstein.core.errors import DivergenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass
+class Comparison:
+    """Scores by method, one a run that finished, lower is better.
+
+    where: the task, as a sentence goes on ("on pictures"). quality: what a score is. floor: what the data themselves score.
+    runs: how many each method had; the others diverged.
+    """
+
+    where: str
+    quality: str
+    floor: Measure
+    runs: int
+    scores: dict[str, list[float]] = field(default_factory=dict)
+
+    def run(self, method: str, score: Callable[[], float]) -> None:
+        """One run: its score, or nothing where it diverged."""
+        finished = self.scores.setdefault(method, [])
+        try:
+            finished.append(score())
+        except DivergenceError:
+            return
+
+    def measures(self) -> list[Measure]:
+        """The methods' means with intervals, the floor, and the runs that diverged. A mean of one run has no interval."""
+        found = []
+        for method, scores in self.scores.items():
+            name = f"{self.quality}, {method}"
+            if len(scores) > 1:
+                found.append(mean_measure(name, scores))
+            elif scores:
+                found.append(Measure(name, scores[0], n=1))
+        diverged = sum(self.runs - len(scores) for scores in self.scores.values())
+        return [*found, self.floor, Measure(f"runs that diverged, {self.where}", float(diverged), n=self.runs * len(self.scores))]
+
+    def beats(self, a: str, b: str, level: float) -> bool:
+        """Whether a is better than b beyond chance: Welch's test, one-sided, over the runs.
+
+        A method with a run that diverged beats none: its finished runs are a selection. One that never finished is beaten by any
+        that always did; one that finished once cannot be told.
+        """
+        mine, theirs = self.scores[a], self.scores[b]
+        if len(mine) < self.runs:
+            return False
+        if not theirs:
+            return True
+        if min(len(mine), len(theirs)) < 2:
+            return False
+        if np.ptp(mine) == 0 == np.ptp(theirs):  # no spread: the test would divide by it
+            return mine[0] < theirs[0]
+        return bool(stats.ttest_ind(mine, theirs, equal_var=False, alternative="less").pvalue < level)
