@@ -18,6 +18,10 @@ RECIPES: dict[str, str] = {
     "autoencoder": "128 px emoji scenes to 16×16×4 latents and back",
     "text-to-image": "a diffusion transformer over those latents, steered by a sentence",
     "emoji-classifier": "the frozen judge that names the object in a picture",
+    "ddpm-pixels": "diffusion over the pixels of 32 px icons",
+    "gan": "a modern GAN (relativistic loss, R1 and R2) on the same icons",
+    "dcgan": "a classical GAN on the same icons",
+    "vae": "a hierarchical variational autoencoder on the same icons",
     "rt1-tabletop": "a small RT-1 that picks up the named block (generates its data first)",
 }
 
@@ -67,6 +71,16 @@ def _recipe(name: str) -> tuple[type, Callable[..., Any]]:
             from ornstein.recipes.emoji_classifier import EmojiClassifierRecipe, train_emoji_classifier
 
             return EmojiClassifierRecipe, train_emoji_classifier
+        case "ddpm-pixels" | "gan" | "dcgan" | "vae":
+            from ornstein.recipes import pixels
+
+            found: dict[str, tuple[type, Callable[..., Any]]] = {
+                "ddpm-pixels": (pixels.DDPMPixelsRecipe, pixels.train_ddpm_pixels),
+                "gan": (pixels.GANRecipe, pixels.train_gan),
+                "dcgan": (pixels.DCGANRecipe, pixels.train_dcgan),
+                "vae": (pixels.VAERecipe, pixels.train_vae),
+            }
+            return found[name]
         case "rt1-tabletop":
             from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, train_rt1_tabletop
 

@@ -1,0 +1,213 @@
+"""Recipes `ddpm-pixels`, `gan`, `dcgan` and `vae`: small pictures from noise, four ways, on the same icons.
+
+The defaults are the contest's (claim D8): parameters within 10 % of each other, and as many steps as one budget of arithmetic pays
+(`benchmarks/contest_budget.py` counts it). Each was tuned on its own seeds only; docs/contest.md says how much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ornstein.core.checks import require_at_least, require_seeds
+from ornstein.diffusion import Prediction, Weighting
+from ornstein.networks.adversarial import AdversarialPair, DCGANConfig, R3GANConfig
+from ornstein.networks.ladder_vae import LadderVAE, LadderVAEConfig
+from ornstein.networks.unet import UNet, UNetConfig
+from ornstein.training import Optimization
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor, nn
+
+    from ornstein.training import Batch, TrainResult
+
+CARD = """Draws icons: one OpenMoji drawing on a plain ground. Trained on icons rendered on the fly (stream seed 0). The drawings are CC BY-SA 4.0
+by OpenMoji (https://openmoji.org), and so are these weights and the pictures that they draw."""
+
+
+def _optimization(steps: int, **settings: Any) -> Optimization:
+    return Optimization(
+        **{"batch_size": 64, "warmup_steps": 100, "ema_decay": 0.999, "checkpoint_every": 500, "preview_every": 500} | settings,
+        steps=steps,
+    )
+
+
+@dataclass(frozen=True)
+class DDPMPixelsRecipe:
+    """A U-Net that denoises pixels.
+
+    names: how many of the vocabulary's names the icons show. prediction, weighting: see `ornstein.diffusion`.
+    """
+
+    network: UNetConfig = field(default_factory=UNetConfig)
+    optimization: Optimization = field(default_factory=lambda: _optimization(1600, learning_rate=1e-3, weight_decay=0.01))
+    names: int = 62
+    data_seed: int = 0
+    prediction: Prediction = "v_prediction"
+    weighting: Weighting = "simple"
+
+    def __post_init__(self) -> None:
+        require_at_least(1, names=self.names)
+        require_seeds(data_seed=self.data_seed)
+
+
+@dataclass(frozen=True)
+class GANRecipe:
+    """The modern pair: the relativistic loss with R1 and R2. penalty: γ of both. names: as above."""
+
+    network: R3GANConfig = field(default_factory=R3GANConfig)
+    optimization: Optimization = field(
+        default_factory=lambda: _optimization(
+            800, learning_rate=5e-4, betas=(0.0, 0.99), weight_decay=0.0, max_grad_norm=None, final_learning_rate_fraction=0.25
+        )
+    )
+    names: int = 62
+    data_seed: int = 0
+    penalty: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_at_least(1, names=self.names)
+        require_at_least(0, penalty=self.penalty)
+        require_seeds(data_seed=self.data_seed)
+
+
+@dataclass(frozen=True)
+class DCGANRecipe:
+    """The classical pair with its classical settings (Radford et al. 2016): Adam at 2e-4 with β₁ = 0.5. names: as above."""
+
+    network: DCGANConfig = field(default_factory=DCGANConfig)
+    optimization: Optimization = field(
+        default_factory=lambda: _optimization(
+            2000, learning_rate=2e-4, betas=(0.5, 0.999), weight_decay=0.0, max_grad_norm=None, decay="constant", warmup_steps=0
+        )
+    )
+    names: int = 62
+    data_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_at_least(1, names=self.names)
+        require_seeds(data_seed=self.data_seed)
+
+
+@dataclass(frozen=True)
+class VAERecipe:
+    """A ladder of latent groups under the plain bound. names: as above."""
+
+    network: LadderVAEConfig = field(default_factory=LadderVAEConfig)
+    optimization: Optimization = field(default_factory=lambda: _optimization(1200, learning_rate=1e-3, weight_decay=0.01))
+    names: int = 62
+    data_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_at_least(1, names=self.names)
+        require_seeds(data_seed=self.data_seed)
+
+
+PixelRecipe = DDPMPixelsRecipe | GANRecipe | DCGANRecipe | VAERecipe
+
+
+def train_ddpm_pixels(recipe: DDPMPixelsRecipe, out: Path, *, resume: bool = False) -> TrainResult:
+    """Train and export to `out/model`; a sheet of drawings lands in `out/previews` as training goes on."""
+    from ornstein.diffusion import NoiseSchedule, ddpm_loss
+    from ornstein.images.pixel_models import PixelDiffusion, PixelDiffusionConfig
+
+    schedule = NoiseSchedule.cosine()
+    config = PixelDiffusionConfig(recipe.network, schedule.to_json(), recipe.prediction)
+
+    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        return ddpm_loss(
+            model, batch["pixels"], None, schedule, recipe.prediction, rng, weighting=recipe.weighting, times="stratified"
+        ).loss
+
+    return _train(
+        recipe, "ddpm-pixels", "pixel-diffusion", config.to_json(), lambda: UNet(recipe.network), loss_fn, out, resume,
+        lambda model: PixelDiffusion(model, config),
+    )  # fmt: skip
+
+
+def train_gan(recipe: GANRecipe, out: Path, *, resume: bool = False) -> TrainResult:
+    """Train and export to `out/model`; a sheet of drawings lands in `out/previews` as training goes on."""
+    from ornstein.images.adversarial import relativistic_loss
+    from ornstein.images.pixel_models import GAN
+
+    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        return relativistic_loss(model, batch["pixels"], rng, penalty=recipe.penalty)  # type: ignore[arg-type]
+
+    config = {"recipe": "r3gan", **asdict(recipe.network)}
+    return _train(recipe, "gan", "gan", config, lambda: AdversarialPair(recipe.network), loss_fn, out, resume, GAN)
+
+
+def train_dcgan(recipe: DCGANRecipe, out: Path, *, resume: bool = False) -> TrainResult:
+    """Train and export to `out/model`; a sheet of drawings lands in `out/previews` as training goes on."""
+    from ornstein.images.adversarial import classical_loss
+    from ornstein.images.pixel_models import GAN
+
+    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        return classical_loss(model, batch["pixels"], rng)  # type: ignore[arg-type]
+
+    config = {"recipe": "dcgan", **asdict(recipe.network)}
+    return _train(recipe, "dcgan", "gan", config, lambda: AdversarialPair(recipe.network), loss_fn, out, resume, GAN)
+
+
+def train_vae(recipe: VAERecipe, out: Path, *, resume: bool = False) -> TrainResult:
+    """Train and export to `out/model`; a sheet of drawings lands in `out/previews` as training goes on."""
+    from ornstein.images.pixel_models import VAE
+    from ornstein.images.variational import negative_elbo
+
+    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        return negative_elbo(model, batch["pixels"], rng)  # type: ignore[arg-type]
+
+    return _train(recipe, "vae", "vae", asdict(recipe.network), lambda: LadderVAE(recipe.network), loss_fn, out, resume, VAE)
+
+
+def _train(
+    recipe: PixelRecipe,
+    name: str,
+    kind: str,
+    config: dict[str, Any],
+    build: Callable[[], nn.Module],
+    loss_fn: Any,
+    out: Path,
+    resume: bool,
+    as_model: Callable[[Any], Any],
+) -> TrainResult:
+    from ornstein.data.icons import icon_names, icons
+    from ornstein.images.autoencoding import to_tensor
+    from ornstein.training import RunFolder, initialise, train
+
+    RunFolder(out).check(resume=resume)
+    names = icon_names(recipe.names)
+
+    def batch_of(indices: np.ndarray) -> Batch:
+        pictures, _ = icons(indices, names=names, seed=recipe.data_seed, resolution=recipe.network.resolution)
+        return {"pixels": to_tensor(pictures)}
+
+    def preview(model: nn.Module, step: int, path: Path) -> None:
+        import copy
+
+        from PIL import Image
+
+        drawn = as_model(copy.deepcopy(model)).draw(range(32))
+        rows = [np.concatenate(list(drawn[k : k + 8]), axis=1) for k in range(0, 32, 8)]
+        Image.fromarray(np.concatenate(rows).repeat(3, 0).repeat(3, 1)).save(path)
+
+    return train(
+        initialise(build, recipe.optimization.seed),
+        loss_fn,
+        batch_of,
+        recipe.optimization,
+        out,
+        recipe=name,
+        kind=kind,
+        config=config,
+        hyper_parameters=asdict(recipe),
+        preview=preview,
+        card=CARD,
+        resume=resume,
+    )
