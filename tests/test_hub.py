@@ -22,6 +22,16 @@ def _write(folder: Path, kind: str, **changes: Any) -> Path:
     return folder
 
 
+CLASSES = {
+    "text-to-image": "TextToImagePipeline",
+    "emoji-classifier": "EmojiJudge",
+    "rt1": "RT1Policy",
+    "pixel-diffusion": "PixelDiffusion",
+    "gan": "GAN",
+    "vae": "VAE",
+}
+
+
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package that comes with three checkpoints."""
@@ -48,17 +58,14 @@ Loaded.from_checkpoint = classmethod(lambda cls, checkpoint, *rest: cls(checkpoi
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
     """Each kind's class, replaced by one of its own."""
-    classes = {name: type(name, (Loaded,), {}) for name in ("TextToImagePipeline", "EmojiJudge", "RT1Policy")}
-    images = SimpleNamespace(TextToImagePipeline=classes["TextToImagePipeline"], EmojiJudge=classes["EmojiJudge"])
-    monkeypatch.setitem(sys.modules, "ornstein.images", images)
+    classes = {name: type(name, (Loaded,), {}) for name in CLASSES.values()}
+    pictures = {name: made for name, made in classes.items() if name != "RT1Policy"}
+    monkeypatch.setitem(sys.modules, "ornstein.images", SimpleNamespace(**pictures))
     monkeypatch.setitem(sys.modules, "ornstein.policies", SimpleNamespace(RT1Policy=classes["RT1Policy"]))
     return classes
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [("text-to-image", "TextToImagePipeline"), ("emoji-classifier", "EmojiJudge"), ("rt1", "RT1Policy")],
-)
+@pytest.mark.parametrize(("kind", "name"), CLASSES.items())
 def test_the_kind_decides_the_class(tmp_path: Path, models: dict[str, type], kind: str, name: str) -> None:
     folder = _write(tmp_path / "x", kind)
     loaded = ornstein.load(folder, expect=kind)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from ornstein.images import EmojiJudge, TextToImagePipeline
+    from ornstein.images import GAN, VAE, EmojiJudge, PixelDiffusion, TextToImagePipeline
     from ornstein.networks.autoencoder import Autoencoder
     from ornstein.policies import RT1Policy
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BUNDLED = Path(__file__).parent / "checkpoints"
 #: What the package comes with.
 SHIPPED = ("autoencoder", "emoji-classifier", "rt1-tabletop", "text-to-image")
-KINDS = ("autoencoder", "text-to-image", "emoji-classifier", "rt1")
+KINDS = ("autoencoder", "text-to-image", "emoji-classifier", "rt1", "pixel-diffusion", "gan", "vae")
 
 
 def bundled_names() -> list[str]:
@@ -40,13 +40,20 @@ def load(name_or_folder: str | Path, *, expect: Literal["emoji-classifier"], dev
 @overload
 def load(name_or_folder: str | Path, *, expect: Literal["rt1"], device: Device = "cpu") -> RT1Policy: ...
 @overload
+def load(name_or_folder: str | Path, *, expect: Literal["pixel-diffusion"], device: Device = "cpu") -> PixelDiffusion: ...
+@overload
+def load(name_or_folder: str | Path, *, expect: Literal["gan"], device: Device = "cpu") -> GAN: ...
+@overload
+def load(name_or_folder: str | Path, *, expect: Literal["vae"], device: Device = "cpu") -> VAE: ...
+@overload
 def load(name_or_folder: str | Path, *, expect: str | None = None, device: Device = "cpu") -> Any: ...
 def load(name_or_folder: str | Path, *, expect: str | None = None, device: Device = "cpu") -> Any:
-    """A ready model: a `TextToImagePipeline`, `Autoencoder`, `EmojiJudge` or `RT1Policy`, as its kind says.
+    """A ready model, of the class that its kind says: `TextToImagePipeline`, `Autoencoder`, `EmojiJudge`, `RT1Policy`,
+    `PixelDiffusion`, `GAN` or `VAE`.
 
     Args:
         name_or_folder: a bundled name ("text-to-image"), or a folder: a checkpoint, or a run with one in `model/`.
-        expect: refuse other kinds: "text-to-image", "autoencoder", "emoji-classifier" or "rt1".
+        expect: refuse other kinds than this one of `KINDS`.
         device: where it computes: "cpu", "cuda", ….
 
     Raises:
@@ -71,6 +78,18 @@ def load(name_or_folder: str | Path, *, expect: str | None = None, device: Devic
             from ornstein.policies import RT1Policy
 
             return RT1Policy.from_checkpoint(checkpoint, device)
+        case "pixel-diffusion":
+            from ornstein.images import PixelDiffusion
+
+            return PixelDiffusion.from_checkpoint(checkpoint, device)
+        case "gan":
+            from ornstein.images import GAN
+
+            return GAN.from_checkpoint(checkpoint, device)
+        case "vae":
+            from ornstein.images import VAE
+
+            return VAE.from_checkpoint(checkpoint, device)
         case kind:
             raise CheckpointError(
                 f"{checkpoint.path} holds a model of kind {kind!r}, which this ornstein does not know "

@@ -7,7 +7,7 @@ themselves then agree to rounding, since networks compute batches of another sha
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -22,14 +22,12 @@ from ornstein.networks.precision import fast_precision
 from ornstein.networks.unet import UNet, UNetConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from ornstein.core.checkpoint import Checkpoint
-
-    Track = Callable[[Iterator[Any], int], Iterator[Any]]
 
 _BATCH = 64
 
@@ -64,8 +62,6 @@ class PixelDiffusionConfig:
 
 class PixelDiffusion:
     """A U-Net that denoises pixels in [−1, 1]."""
-
-    kind: ClassVar[str] = "pixel-diffusion"
 
     def __init__(self, network: UNet, config: PixelDiffusionConfig, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
@@ -109,8 +105,6 @@ class PixelDiffusion:
 class GAN:
     """A generator; its discriminator is kept beside it."""
 
-    kind: ClassVar[str] = "gan"
-
     def __init__(self, network: AdversarialPair, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
@@ -141,8 +135,6 @@ class GAN:
 
 class VAE:
     """A hierarchical variational autoencoder."""
-
-    kind: ClassVar[str] = "vae"
 
     def __init__(self, network: LadderVAE, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)

@@ -55,7 +55,8 @@ class LadderVAEConfig:
         require_at_least(1, latent_channels=self.latent_channels, levels=len(self.channels))
         require_at_least(1, **{f"blocks[{k}]": number for k, number in enumerate(self.blocks)})
         require_multiples(NORM_GROUPS, "normalised in groups", {f"channels[{k}]": c for k, c in enumerate(self.channels)})
-        require_multiples(_PATCH * 2 ** (len(self.channels) - 1), "halved map by map", {"resolution": self.resolution})
+        # The smallest map has more than one cell: normalising a single number leaves nothing of it.
+        require_multiples(_PATCH * 2 ** len(self.channels), "halved map by map", {"resolution": self.resolution})
         if len(self.blocks) != len(self.channels):
             raise DataError(f"{len(self.channels)} maps need as many numbers of blocks, got {self.blocks}")
 

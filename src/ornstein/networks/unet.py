@@ -49,7 +49,8 @@ class UNetConfig:
     def __post_init__(self) -> None:
         require_at_least(1, patch_size=self.patch_size, blocks=self.blocks, levels=len(self.multipliers))
         require_at_least(0, heads=self.heads)
-        factor = self.patch_size * 2 ** (len(self.multipliers) - 1)
+        # The smallest map has more than one cell: normalising a single number leaves nothing of it.
+        factor = self.patch_size * 2 ** len(self.multipliers)
         require_multiples(factor, "patches, halved from level to level", {"resolution": self.resolution})
         widths = {f"channels × multipliers[{k}]": self.channels * m for k, m in enumerate(self.multipliers)}
         require_multiples(NORM_GROUPS, "normalised in groups", widths)
