@@ -2,16 +2,36 @@
 
 from ornstein.images.autoencoding import autoencoder_loss, psnr, to_pixels, to_tensor
 from ornstein.images.editing import DrawingSettings, image_to_image, inpaint, interpolate
+from ornstein.images.features import Extractor, Features
 from ornstein.images.judge import EmojiJudge, Verdict
 from ornstein.images.pixel_models import GAN, VAE, PixelDiffusion, PixelDiffusionConfig, PixelModel
+from ornstein.images.quality import (
+    Copies,
+    Estimate,
+    ManifoldScores,
+    Modes,
+    diversity,
+    frechet_distance,
+    kernel_distance,
+    manifold_scores,
+    modes_found,
+    nearest_neighbours,
+    vendi_score,
+)
 from ornstein.images.text_to_image import SamplerName, TextToImageConfig, TextToImagePipeline
 from ornstein.images.weights import load_autoencoder, load_strictly
 
 __all__ = [
     "GAN",
     "VAE",
+    "Copies",
     "DrawingSettings",
     "EmojiJudge",
+    "Estimate",
+    "Extractor",
+    "Features",
+    "ManifoldScores",
+    "Modes",
     "PixelDiffusion",
     "PixelDiffusionConfig",
     "PixelModel",
@@ -20,12 +40,19 @@ __all__ = [
     "TextToImagePipeline",
     "Verdict",
     "autoencoder_loss",
+    "diversity",
+    "frechet_distance",
     "image_to_image",
     "inpaint",
     "interpolate",
+    "kernel_distance",
     "load_autoencoder",
     "load_strictly",
+    "manifold_scores",
+    "modes_found",
+    "nearest_neighbours",
     "psnr",
     "to_pixels",
     "to_tensor",
+    "vendi_score",
 ]
