@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Comparison:
-    """Scores by method, one a run that finished, lower is better.
+    """Scores by method, one a run that finished.
 
     where: the task, as a sentence goes on ("on pictures"). quality: what a score is. floor: what the data themselves score.
-    runs: how many each method had; the others diverged.
+    runs: how many each method had; the others diverged. more_is_better: as for a coverage; for a distance less is.
     """
 
     where: str
@@ -28,6 +28,7 @@ class Comparison:
     floor: Measure
     runs: int
     scores: dict[str, list[float]] = field(default_factory=dict)
+    more_is_better: bool = False
 
     def run(self, method: str, score: Callable[[], float]) -> None:
         """One run: its score, or nothing where it diverged."""
@@ -63,5 +64,6 @@ class Comparison:
         if min(len(mine), len(theirs)) < 2:
             return False
         if np.ptp(mine) == 0 == np.ptp(theirs):  # no spread: the test would divide by it
-            return mine[0] < theirs[0]
-        return bool(stats.ttest_ind(mine, theirs, equal_var=False, alternative="less").pvalue < level)
+            return mine[0] > theirs[0] if self.more_is_better else mine[0] < theirs[0]
+        alternative = "greater" if self.more_is_better else "less"
+        return bool(stats.ttest_ind(mine, theirs, equal_var=False, alternative=alternative).pvalue < level)

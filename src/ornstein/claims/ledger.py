@@ -64,7 +64,12 @@ LEDGER: tuple[Claim, ...] = (
     ),
     Claim("D6", "latent diffusion is several times faster than pixels at the same quality, with slight artefacts"),
     Claim("D7", "guidance trades diversity for alignment; scales of 7 to 15; drop the condition in 10 to 20 % of training"),
-    Claim("D8", "diffusion, GAN and VAE differ in quality, stability, mode coverage, speed and likelihood"),
+    Claim(
+        "D8",
+        "diffusion, GAN and VAE differ in quality, stability, mode coverage, speed and likelihood",
+        "contest:diffusion_gan_vae",
+        90,
+    ),
     Claim("D9", "refinement over many steps is why diffusion beats GANs; distillation mends its slowness"),
     Claim("V1", "end-to-end policies beat perception → state estimation → planning → control"),
     Claim("V2", "RT-1: trained on robot data, EfficientNet with FiLM from a sentence encoder"),

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from ornstein.images import PixelDiffusionConfig
     from ornstein.training import Batch, TrainResult
+    from ornstein.training.objective import LossFn
 
 CARD = """Draws icons: one OpenMoji drawing on a plain ground. Trained on icons rendered on the fly (stream seed 0). The drawings are CC BY-SA 4.0
 by OpenMoji (https://openmoji.org), and so are these weights and the pictures that they draw."""
@@ -33,7 +35,7 @@ by OpenMoji (https://openmoji.org), and so are these weights and the pictures th
 
 def _optimization(steps: int, **settings: Any) -> Optimization:
     return Optimization(
-        **{"batch_size": 64, "warmup_steps": 100, "ema_decay": 0.999, "checkpoint_every": 500, "preview_every": 500} | settings,
+        **{"batch_size": 32, "warmup_steps": 100, "ema_decay": 0.999, "checkpoint_every": 500, "preview_every": 500} | settings,
         steps=steps,
     )
 
@@ -46,8 +48,8 @@ class DDPMPixelsRecipe:
     """
 
     network: UNetConfig = field(default_factory=UNetConfig)
-    optimization: Optimization = field(default_factory=lambda: _optimization(1600, learning_rate=1e-3, weight_decay=0.01))
-    names: int = 62
+    optimization: Optimization = field(default_factory=lambda: _optimization(3200, learning_rate=1e-3, weight_decay=0.01))
+    names: int = 20
     data_seed: int = 0
     prediction: Prediction = "v_prediction"
     weighting: Weighting = "simple"
@@ -55,6 +57,25 @@ class DDPMPixelsRecipe:
     def __post_init__(self) -> None:
         require_at_least(1, names=self.names)
         require_seeds(data_seed=self.data_seed)
+
+    def config(self) -> PixelDiffusionConfig:
+        from ornstein.diffusion import NoiseSchedule
+        from ornstein.images import PixelDiffusionConfig
+
+        return PixelDiffusionConfig(self.network, NoiseSchedule.cosine().to_json(), self.prediction)
+
+    def objective(self) -> tuple[nn.Module, LossFn]:
+        """A fresh network, and its loss on {"pixels": …}."""
+        from ornstein.diffusion import NoiseSchedule, ddpm_loss
+
+        schedule = NoiseSchedule.from_json(self.config().schedule)
+
+        def loss_fn(model: Any, batch: Batch, rng: torch.Generator) -> Tensor:
+            return ddpm_loss(
+                model, batch["pixels"], None, schedule, self.prediction, rng, weighting=self.weighting, times="stratified"
+            ).loss
+
+        return UNet(self.network), loss_fn
 
 
 @dataclass(frozen=True)
@@ -64,10 +85,10 @@ class GANRecipe:
     network: R3GANConfig = field(default_factory=R3GANConfig)
     optimization: Optimization = field(
         default_factory=lambda: _optimization(
-            800, learning_rate=5e-4, betas=(0.0, 0.99), weight_decay=0.0, max_grad_norm=None, final_learning_rate_fraction=0.25
+            1460, learning_rate=5e-4, betas=(0.0, 0.99), weight_decay=0.0, max_grad_norm=None, final_learning_rate_fraction=0.25
         )
     )
-    names: int = 62
+    names: int = 20
     data_seed: int = 0
     penalty: float = 0.5
 
@@ -75,6 +96,14 @@ class GANRecipe:
         require_at_least(1, names=self.names)
         require_at_least(0, penalty=self.penalty)
         require_seeds(data_seed=self.data_seed)
+
+    def objective(self) -> tuple[nn.Module, LossFn]:
+        """A fresh pair, and its loss on {"pixels": …}."""
+        from ornstein.images.adversarial import relativistic_loss
+
+        return AdversarialPair(self.network), lambda model, batch, rng: relativistic_loss(
+            model, batch["pixels"], rng, penalty=self.penalty
+        )
 
 
 @dataclass(frozen=True)
@@ -84,15 +113,21 @@ class DCGANRecipe:
     network: DCGANConfig = field(default_factory=DCGANConfig)
     optimization: Optimization = field(
         default_factory=lambda: _optimization(
-            2000, learning_rate=2e-4, betas=(0.5, 0.999), weight_decay=0.0, max_grad_norm=None, decay="constant", warmup_steps=0
+            4300, learning_rate=2e-4, betas=(0.5, 0.999), weight_decay=0.0, max_grad_norm=None, decay="constant", warmup_steps=0
         )
     )
-    names: int = 62
+    names: int = 20
     data_seed: int = 0
 
     def __post_init__(self) -> None:
         require_at_least(1, names=self.names)
         require_seeds(data_seed=self.data_seed)
+
+    def objective(self) -> tuple[nn.Module, LossFn]:
+        """A fresh pair, and its loss on {"pixels": …}."""
+        from ornstein.images.adversarial import classical_loss
+
+        return AdversarialPair(self.network), lambda model, batch, rng: classical_loss(model, batch["pixels"], rng)
 
 
 @dataclass(frozen=True)
@@ -100,13 +135,19 @@ class VAERecipe:
     """A ladder of latent groups under the plain bound. names: as above."""
 
     network: LadderVAEConfig = field(default_factory=LadderVAEConfig)
-    optimization: Optimization = field(default_factory=lambda: _optimization(1200, learning_rate=1e-3, weight_decay=0.01))
-    names: int = 62
+    optimization: Optimization = field(default_factory=lambda: _optimization(2430, learning_rate=1e-3, weight_decay=0.01))
+    names: int = 20
     data_seed: int = 0
 
     def __post_init__(self) -> None:
         require_at_least(1, names=self.names)
         require_seeds(data_seed=self.data_seed)
+
+    def objective(self) -> tuple[nn.Module, LossFn]:
+        """A fresh network, and its loss on {"pixels": …}."""
+        from ornstein.images.variational import negative_elbo
+
+        return LadderVAE(self.network), lambda model, batch, rng: negative_elbo(model, batch["pixels"], rng)
 
 
 PixelRecipe = DDPMPixelsRecipe | GANRecipe | DCGANRecipe | VAERecipe
@@ -114,71 +155,38 @@ PixelRecipe = DDPMPixelsRecipe | GANRecipe | DCGANRecipe | VAERecipe
 
 def train_ddpm_pixels(recipe: DDPMPixelsRecipe, out: Path, *, resume: bool = False) -> TrainResult:
     """Train and export to `out/model`; a sheet of drawings lands in `out/previews` as training goes on."""
-    from ornstein.diffusion import NoiseSchedule, ddpm_loss
-    from ornstein.images.pixel_models import PixelDiffusion, PixelDiffusionConfig
+    from ornstein.images import PixelDiffusion
 
-    schedule = NoiseSchedule.cosine()
-    config = PixelDiffusionConfig(recipe.network, schedule.to_json(), recipe.prediction)
-
-    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
-        return ddpm_loss(
-            model, batch["pixels"], None, schedule, recipe.prediction, rng, weighting=recipe.weighting, times="stratified"
-        ).loss
-
-    return _train(
-        recipe, "ddpm-pixels", "pixel-diffusion", config.to_json(), lambda: UNet(recipe.network), loss_fn, out, resume,
-        lambda model: PixelDiffusion(model, config),
-    )  # fmt: skip
+    config = recipe.config()
+    return _train(recipe, "ddpm-pixels", "pixel-diffusion", config.to_json(), out, resume, lambda m: PixelDiffusion(m, config))
 
 
 def train_gan(recipe: GANRecipe, out: Path, *, resume: bool = False) -> TrainResult:
-    """Train and export to `out/model`; a sheet of drawings lands in `out/previews` as training goes on."""
-    from ornstein.images.adversarial import relativistic_loss
-    from ornstein.images.pixel_models import GAN
+    """As `train_ddpm_pixels`."""
+    from ornstein.images import GAN
 
-    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        return relativistic_loss(model, batch["pixels"], rng, penalty=recipe.penalty)  # type: ignore[arg-type]
-
-    config = {"recipe": "r3gan", **asdict(recipe.network)}
-    return _train(recipe, "gan", "gan", config, lambda: AdversarialPair(recipe.network), loss_fn, out, resume, GAN)
+    return _train(recipe, "gan", "gan", {"recipe": "r3gan", **asdict(recipe.network)}, out, resume, GAN)
 
 
 def train_dcgan(recipe: DCGANRecipe, out: Path, *, resume: bool = False) -> TrainResult:
-    """Train and export to `out/model`; a sheet of drawings lands in `out/previews` as training goes on."""
-    from ornstein.images.adversarial import classical_loss
-    from ornstein.images.pixel_models import GAN
+    """As `train_ddpm_pixels`."""
+    from ornstein.images import GAN
 
-    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        return classical_loss(model, batch["pixels"], rng)  # type: ignore[arg-type]
-
-    config = {"recipe": "dcgan", **asdict(recipe.network)}
-    return _train(recipe, "dcgan", "gan", config, lambda: AdversarialPair(recipe.network), loss_fn, out, resume, GAN)
+    return _train(recipe, "dcgan", "gan", {"recipe": "dcgan", **asdict(recipe.network)}, out, resume, GAN)
 
 
 def train_vae(recipe: VAERecipe, out: Path, *, resume: bool = False) -> TrainResult:
-    """Train and export to `out/model`; a sheet of drawings lands in `out/previews` as training goes on."""
-    from ornstein.images.pixel_models import VAE
-    from ornstein.images.variational import negative_elbo
+    """As `train_ddpm_pixels`."""
+    from ornstein.images import VAE
 
-    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        return negative_elbo(model, batch["pixels"], rng)  # type: ignore[arg-type]
-
-    return _train(recipe, "vae", "vae", asdict(recipe.network), lambda: LadderVAE(recipe.network), loss_fn, out, resume, VAE)
+    return _train(recipe, "vae", "vae", asdict(recipe.network), out, resume, VAE)
 
 
 def _train(
-    recipe: PixelRecipe,
-    name: str,
-    kind: str,
-    config: dict[str, Any],
-    build: Callable[[], nn.Module],
-    loss_fn: Any,
-    out: Path,
-    resume: bool,
-    as_model: Callable[[Any], Any],
+    recipe: PixelRecipe, name: str, kind: str, config: dict[str, Any], out: Path, resume: bool, as_model: Callable[[Any], Any]
 ) -> TrainResult:
     from ornstein.data.icons import icon_names, icons
-    from ornstein.images.autoencoding import to_tensor
+    from ornstein.images import to_tensor
     from ornstein.training import RunFolder, initialise, train
 
     RunFolder(out).check(resume=resume)
@@ -198,8 +206,8 @@ def _train(
         Image.fromarray(np.concatenate(rows).repeat(3, 0).repeat(3, 1)).save(path)
 
     return train(
-        initialise(build, recipe.optimization.seed),
-        loss_fn,
+        initialise(lambda: recipe.objective()[0], recipe.optimization.seed),
+        recipe.objective()[1],
         batch_of,
         recipe.optimization,
         out,
