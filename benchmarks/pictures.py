@@ -23,9 +23,9 @@ from record import RESULTS, share, write
 import ornstein
 from ornstein.assets import openmoji
 from ornstein.core.progress import track
-from ornstein.data.scenes import BACKGROUNDS, Scene, indefinite, is_held_out, render, sample_scene
+from ornstein.data.scenes import BACKGROUNDS, indefinite, is_held_out, render, sample_scene
 from ornstein.hub import find_checkpoint
-from ornstein.images import EmojiJudge, TextToImagePipeline, psnr, to_pixels, to_tensor
+from ornstein.images import EmojiJudge, TextToImagePipeline, names_in_place, psnr, to_pixels, to_tensor
 
 # Evaluation streams: training uses scene seed 0 and previews 1,000,001.
 SCENE_SEED = 2_000_000
@@ -132,8 +132,8 @@ def relations(pipeline: TextToImagePipeline, judge: EmojiJudge, n: int, steps: i
         track=lambda items, total: track(items, total, "drawing pairs"),
     )
     wanted = np.array([[item.name for item in scene.objects] for scene in scenes])
-    drawn = _read_places(judge, pipeline.decode(latents), scenes)
-    real = _read_places(judge, np.stack([render(scene) for scene in scenes]), scenes)
+    drawn = np.array(names_in_place(judge, pipeline.decode(latents), scenes))
+    real = np.array(names_in_place(judge, np.stack([render(scene) for scene in scenes]), scenes))
     right = drawn == wanted
     return {
         "both_in_place": share(int(right.all(1).sum()), n),
@@ -141,19 +141,6 @@ def relations(pipeline: TextToImagePipeline, judge: EmojiJudge, n: int, steps: i
         "places_right": share(int(right.sum()), 2 * n),
         "judge_on_real_pairs": share(int((real == wanted).all(1).sum()), n),
     }
-
-
-def _read_places(judge: EmojiJudge, pictures: np.ndarray, scenes: list[Scene], reach: int = 31) -> np.ndarray:
-    """The judge's names (n, 2) at each scene's two places: a window around each on a plain ground, the picture that the judge knows."""
-    windows = []
-    for picture, scene in zip(pictures, scenes, strict=True):
-        ground = np.median(np.concatenate([picture[:4], picture[-4:]]).reshape(-1, 3), axis=0).astype(np.uint8)
-        for item in scene.objects:
-            rows, columns = (slice(max(round(at) - reach, 0), round(at) + reach) for at in (item.y, item.x))
-            alone = np.broadcast_to(ground, picture.shape).copy()
-            alone[rows, columns] = picture[rows, columns]
-            windows.append(alone)
-    return np.array([verdict.ranking[0] for verdict in judge.verdicts(np.stack(windows))]).reshape(-1, 2)
 
 
 def _contact_sheet(pictures: np.ndarray, path: Path, columns: int = 12, rows: int = 4) -> None:

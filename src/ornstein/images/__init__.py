@@ -1,5 +1,6 @@
 """Pictures: the autoencoder, latent text-to-image, small pixel models, and the frozen judge of what they show."""
 
+from ornstein.images.alignment import Alignment, Reading, align, names_in_place, read
 from ornstein.images.autoencoding import autoencoder_loss, psnr, to_pixels, to_tensor
 from ornstein.images.editing import DrawingSettings, image_to_image, inpaint, interpolate
 from ornstein.images.features import Extractor, Features
@@ -24,6 +25,7 @@ from ornstein.images.weights import load_autoencoder, load_strictly
 __all__ = [
     "GAN",
     "VAE",
+    "Alignment",
     "Copies",
     "DrawingSettings",
     "EmojiJudge",
@@ -35,10 +37,12 @@ __all__ = [
     "PixelDiffusion",
     "PixelDiffusionConfig",
     "PixelModel",
+    "Reading",
     "SamplerName",
     "TextToImageConfig",
     "TextToImagePipeline",
     "Verdict",
+    "align",
     "autoencoder_loss",
     "diversity",
     "frechet_distance",
@@ -50,8 +54,10 @@ __all__ = [
     "load_strictly",
     "manifold_scores",
     "modes_found",
+    "names_in_place",
     "nearest_neighbours",
     "psnr",
+    "read",
     "to_pixels",
     "to_tensor",
     "vendi_score",
