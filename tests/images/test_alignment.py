@@ -42,7 +42,7 @@ def test_real_scenes_are_read_right(readings: dict[str, list[Reading]], kind: st
 
 @pytest.mark.parametrize("kind", ["single", "count", "pair"])
 def test_objects_are_found_where_they_were_put(readings: dict[str, list[Reading]], kind: str) -> None:
-    """Within 1.2 pixels and three per cent of the size, from the drawing's own box of ink; only where the names are right."""
+    """Within 1.2 pixels and three per cent of the size, only where the names are right."""
     off, by = [], []
     for scene, reading in zip(_SCENES[kind], readings[kind], strict=True):
         for item in scene.objects:

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ornstein.assets import openmoji
 from ornstein.core.errors import DataError
 from ornstein.data.scenes import POSITIONS, RESOLUTION, SIZES, PlacedObject
 
@@ -251,23 +249,10 @@ def _widened(box: Window) -> Window:
     return rows, columns
 
 
-@lru_cache(maxsize=512)
-def _ink(name: str) -> tuple[float, float, float]:
-    """Where in its square a drawing has its ink: the middle of its box (x, y) and its longer side, as shares of the square's side."""
-    side = 104
-    box = _box(np.pad(openmoji.drawing(name, side)[..., 3] > 127, ((0, RESOLUTION - side),) * 2))
-    if box is None:
-        return 0.5, 0.5, 1.0
-    y, x = ((part.start + part.stop) / 2 / side for part in box)
-    return x, y, max(_lengths(box)) / side
-
-
 def _placed(name: str, box: Window) -> PlacedObject:
-    """From the box of its ink back to the square that a scene places."""
-    ink_x, ink_y, longest = _ink(name)
-    size = max(_lengths(box)) / longest
+    """Drawings are centred in their squares and fill them the longer way."""
     y, x = ((side.start + side.stop) / 2 for side in box)
-    return PlacedObject(name, x - (ink_x - 0.5) * size, y - (ink_y - 0.5) * size, size)
+    return PlacedObject(name, x, y, max(_lengths(box)))
 
 
 def _position(item: PlacedObject) -> str:
