@@ -45,6 +45,7 @@ bench: ## measure the shipped models (writes benchmarks/results and the README's
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/robot.py
 	$(BIN)/python benchmarks/pictures.py
+	$(BIN)/python benchmarks/reader.py
 	$(BIN)/python benchmarks/readme.py
 	$(BIN)/python benchmarks/cards.py
 

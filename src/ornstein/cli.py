@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "sample": 'draw pictures from a sentence:  ornstein sample "a red apple on a yellow background" --out apple.png',
     "train": "train a model by its recipe:  ornstein train rt1-tabletop --out runs/rt1 [--resume]",
     "evaluate": "measure a robot policy:  ornstein evaluate rt1-tabletop --suite pick --episodes 100 --out results",
+    "compare": "drawn pictures against real ones, folder against folder:  ornstein compare REAL DRAWN --again MORE-REAL",
     "data": "robot data sets:  ornstein data generate | inspect | validate",
     "claims": "statements of the field as experiments with a verdict:  ornstein claims [D1 D4 …]",
     "lint-schedule": "what is wrong with a diffusers scheduler_config.json:  ornstein lint-schedule FILE --steps 50",
@@ -72,6 +73,10 @@ def _command(name: str) -> Callable[..., int | None]:
             from ornstein.commands.evaluate import evaluate
 
             return evaluate
+        case "compare":
+            from ornstein.commands.compare import compare
+
+            return compare
         case "data":
             from ornstein.commands.data import data
 

@@ -41,7 +41,9 @@ def test_overview_names_every_command_and_imports_no_torch() -> None:
         assert f"  {name}" in done.stdout
 
 
-@pytest.mark.parametrize("command", [["sample"], ["evaluate"], ["demo"], ["doctor"], ["data", "generate"], ["data", "inspect"]])
+@pytest.mark.parametrize(
+    "command", [["sample"], ["evaluate"], ["compare"], ["demo"], ["doctor"], ["data", "generate"], ["data", "inspect"]]
+)
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     code, out, _ = run(capsys, *command, "--help")
     assert code == 0

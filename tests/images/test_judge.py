@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ornstein
-from ornstein.core import CheckpointError, read_checkpoint
+from ornstein.core import CheckpointError, DataError, read_checkpoint
 from ornstein.data.scenes import BACKGROUNDS, render, sample_scene
 from ornstein.hub import BUNDLED
 from ornstein.images import EmojiJudge, psnr, to_pixels, to_tensor
@@ -35,6 +35,14 @@ def test_it_says_that_it_does_not_know(judge: EmojiJudge) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (16, 128, 128, 3), dtype=np.uint8)
     sure = np.mean([verdict.probability for verdict in judge.verdicts(_PICTURES)])
     assert np.mean([verdict.probability for verdict in judge.verdicts(noise)]) < sure - 0.3
+
+
+def test_names_come_from_its_own_activations_too(judge: EmojiJudge) -> None:
+    with torch.inference_mode():
+        features = judge.network.features(to_tensor(_PICTURES)).double().numpy()
+    assert judge.first_names(features) == [verdict.ranking[0] for verdict in judge.verdicts(_PICTURES)]
+    with pytest.raises(DataError, match=r"\(n, 384\) activations"):
+        judge.first_names(features[:, :5])
 
 
 def test_backgrounds_are_read_from_the_border(judge: EmojiJudge) -> None:

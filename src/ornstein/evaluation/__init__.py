@@ -1,5 +1,6 @@
 """Measuring: statistics whose intervals mean something, and rollouts, where policies and simulation meet."""
 
+from ornstein.evaluation.pictures import QualityReport, Rate, SetQuality, alignment_rates, quality_report
 from ornstein.evaluation.rollouts import (
     DEMO_SEED,
     TEST_SEED,
@@ -17,10 +18,15 @@ __all__ = [
     "VALIDATION_SEED",
     "EpisodeResult",
     "EvaluationResult",
+    "QualityReport",
+    "Rate",
+    "SetQuality",
+    "alignment_rates",
     "evaluate_policy",
     "mcnemar_exact",
     "newcombe_difference",
     "paired_bootstrap",
+    "quality_report",
     "rollout",
     "wilson_interval",
 ]

@@ -70,6 +70,15 @@ class EmojiJudge:
                 result.append(Verdict(tuple(self.names[k] for k in indices.tolist()), float(values[0])))
         return result
 
+    @torch.inference_mode()
+    def first_names(self, features: NDArray[np.float64]) -> list[str]:
+        """The judge's answer from its own pooled activations (n, d), where these are there already (`Extractor.of_judge`)."""
+        head = self.network.head
+        if features.ndim != 2 or features.shape[1] != head.in_features:
+            raise DataError(f"the judge reads names from (n, {head.in_features}) activations of its own, got {features.shape}")
+        best = head(torch.from_numpy(features).to(self.device, head.weight.dtype)).argmax(-1)
+        return [self.names[k] for k in best.tolist()]
+
     def backgrounds(self, pictures: NDArray[np.uint8]) -> list[str]:
         """The named background colour nearest to the median colour of each picture's border."""
         palette = np.array(list(BACKGROUNDS.values()), dtype=np.float64)
