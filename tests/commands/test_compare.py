@@ -92,6 +92,7 @@ def test_damaged_files_are_named(capsys: pytest.CaptureFixture[str], two: tuple[
         Image.new("RGBA", (64, 64), (0, 0, 0, 0)),
         Image.fromarray(np.zeros((64, 64), np.uint16)),
         Image.new("CMYK", (64, 64)),
+        Image.new("RGBA", (64, 64), (0, 0, 0, 0)).quantize(),
     ],
 )
 def test_pictures_that_need_a_choice_are_refused(

@@ -10,7 +10,7 @@ import pytest
 from ornstein.core import DataError
 from ornstein.evaluation import Rate, alignment_rates, quality_report, wilson_interval
 from ornstein.evaluation.pictures import FLOOR, REAL
-from ornstein.images import Alignment, Features, frechet_distance, kernel_distance, nearest_neighbours
+from ornstein.images import Alignment, Features, diversity, frechet_distance, kernel_distance, manifold_scores, nearest_neighbours
 
 
 def _points(n: int, seed: int, shift: float = 0.0, **other: str) -> Features:
@@ -19,7 +19,7 @@ def _points(n: int, seed: int, shift: float = 0.0, **other: str) -> Features:
 
 
 def test_every_set_stands_beside_the_floor() -> None:
-    real, again, good, bad, training = (_points(120, seed, shift) for seed, shift in ((0, 0), (1, 0), (2, 0), (3, 2), (4, 0)))
+    real, again, good, bad, training = (_points(120, seed, shift) for seed, shift in ((0, 0), (1, 0), (2, 0), (3, 1.5), (4, 0)))
     names = {REAL: ["a", "b"] * 60, FLOOR: ["a", "c"] * 60, "good": ["a"] * 120, "bad": ["c"] * 120}
     report = quality_report(
         real, {"good": good, "bad": bad}, again=again, training=training, names=names, known=["a", "b", "c"]
@@ -28,6 +28,8 @@ def test_every_set_stands_beside_the_floor() -> None:
     floor, best, worst = (report.sets[name] for name in (FLOOR, "good", "bad"))
     assert floor.frechet == frechet_distance(real, again)
     assert worst.kernel == kernel_distance(real, bad)
+    assert worst.manifold == manifold_scores(real, bad, 5)
+    assert worst.diversity == diversity(bad)
     assert best.copies is not None
     assert best.copies.nearer == nearest_neighbours(training, real, good).nearer
     assert worst.frechet is not None

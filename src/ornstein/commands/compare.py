@@ -123,7 +123,6 @@ def _picture(path: Path) -> NDArray[np.uint8]:
 
     try:
         with PIL.Image.open(path) as opened:
-            opened.load()
             if opened.mode not in _MODES or opened.has_transparency_data or getattr(opened, "n_frames", 1) > 1:
                 raise DataError(
                     f"{path} is no plain 8-bit picture (mode {opened.mode}, transparent or animated): save it as RGB first"
