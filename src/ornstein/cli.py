@@ -15,7 +15,7 @@ COMMANDS: dict[str, str] = {
     "train": "train a model by its recipe:  ornstein train rt1-tabletop --out runs/rt1 [--resume]",
     "evaluate": "measure a robot policy:  ornstein evaluate rt1-tabletop --suite pick --episodes 100 --out results",
     "compare": "drawn pictures against real ones, folder against folder:  ornstein compare REAL DRAWN --again MORE-REAL",
-    "data": "robot data sets:  ornstein data generate | inspect | validate",
+    "data": "data sets of robots and pictures:  ornstein data generate | inspect | validate | inspect-pictures",
     "claims": "statements of the field as experiments with a verdict:  ornstein claims [D1 D4 …]",
     "lint-schedule": "what is wrong with a diffusers scheduler_config.json:  ornstein lint-schedule FILE --steps 50",
     "demo": "pictures, guidance, robot videos and a measured success rate in one HTML report",

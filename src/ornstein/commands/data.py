@@ -1,4 +1,4 @@
-"""`ornstein data …`: make, look at and check robot data sets."""
+"""`ornstein data …`: make, look at and check robot data sets, and folders of pictures."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Annotated
 import tyro
 
 from ornstein.commands.parsing import call
-from ornstein.core.errors import unknown_name
+from ornstein.core.errors import DataError, unknown_name
 
+_SIDE, _SHEET = 128, 64
 ACTIONS = {
     "generate": "let the scripted expert record episodes as a LeRobotDataset v3 folder",
     "inspect": "what a data set holds: episodes, frames, tasks, features, contract",
     "validate": "check every file, count and number of a data set",
+    "inspect-pictures": "which pictures and captions of a folder a text-to-image model can be trained on",
 }
 
 
 def data(arguments: list[str]) -> int:
     """Dispatch to the sub-command named first."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("\n".join(["usage: ornstein data COMMAND …", "", *(f"  {name:<10}{text}" for name, text in ACTIONS.items())]))
+        print("\n".join(["usage: ornstein data COMMAND …", "", *(f"  {name:<18}{text}" for name, text in ACTIONS.items())]))
         return 0
     name, rest = arguments[0], arguments[1:]
     match name:
@@ -30,6 +32,8 @@ def data(arguments: list[str]) -> int:
             return call(_inspect, rest, "data inspect")
         case "validate":
             return call(_validate, rest, "data validate")
+        case "inspect-pictures":
+            return call(_inspect_pictures, rest, "data inspect-pictures")
         case _:
             raise unknown_name("data command", name, ACTIONS)
 
@@ -91,4 +95,36 @@ def _validate(folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metava
 
     validate_dataset(folder)
     print(f"{folder} is whole")
+    return 0
+
+
+def _inspect_pictures(
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
+    /,
+    json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
+    sheet: Path | None = None,
+) -> int:
+    """Show which pictures and captions of a folder can be trained on, and what is skipped and why (see docs/own-pictures.md).
+
+    Args:
+        folder: Pictures with captions in NAME.txt, metadata.jsonl, metadata.csv or the names of sub-folders.
+        json_output: Print JSON with every skipped file instead of a summary.
+        sheet: Also write a contact sheet of up to 64 pictures as they are trained on: a .png file.
+    """
+    import json
+    import tempfile
+
+    from ornstein.core.progress import track
+    from ornstein.data.pictures import contact_sheet, spread
+    from ornstein.data.prepared_pictures import prepare_pictures, summary
+
+    if sheet is not None and (sheet.suffix.lower() != ".png" or not sheet.absolute().parent.is_dir()):
+        raise DataError(f"--sheet takes a .png file in a folder that exists, got {str(sheet)!r}")
+    with tempfile.TemporaryDirectory() as cache:
+        pictures = prepare_pictures(folder, Path(cache), _SIDE, track)
+        report = pictures.report()
+        print(json.dumps(report) if json_output else "\n".join(summary(report)))
+        pictures.require_some()
+        if sheet is not None:
+            contact_sheet(pictures.pixels[spread(len(pictures), _SHEET)]).save(sheet)
     return 0

@@ -1,4 +1,4 @@
-"""Scenes turned into latents and text features once, so that training a text-to-image model reads numbers only."""
+"""Scenes, or pictures of one's own, turned into latents and text features once: then training a text-to-image model reads numbers only."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
     Encode = Callable[[Pixels], NDArray[np.float32]]
     EncodeText = Callable[[Sequence[str]], NDArray[np.int32]]
+    Track = Callable[[Iterator[int], int], Iterator[int]]
 
 _CHUNK = 64
 _SAMPLED = 32
@@ -32,7 +33,7 @@ _SAMPLED = 32
 
 @dataclass(frozen=True)
 class LatentScenes:
-    """N scenes of a stream as arrays, in stream order.
+    """N scenes of a stream as arrays, in stream order, or N pictures of a folder.
 
     latents: float16 (N, 4, 16, 16), standardised. pieces: int32 (N, L), −1 beyond the end.
     """
@@ -54,7 +55,7 @@ def build_latent_scenes(
     autoencoder_fingerprint: str,
     encode: Encode,
     encode_text: EncodeText,
-    track: Callable[[Iterator[int], int], Iterator[int]] = lambda chunks, total: chunks,
+    track: Track = lambda chunks, total: chunks,
 ) -> LatentScenes:
     """Read the cache in `folder`, or render and encode `count` training scenes and write it.
 
@@ -79,6 +80,45 @@ def build_latent_scenes(
     for array in chunk(range(_SAMPLED)):
         digest.update(np.ascontiguousarray(array).tobytes())
     path = folder / f"latent-scenes-{digest.hexdigest()[:16]}.safetensors"
+    return _cached(path, count, chunk, encode, track)
+
+
+def build_latent_pictures(
+    folder: Path,
+    *,
+    pixels: Pixels,
+    captions: Sequence[str],
+    data_fingerprint: str,
+    autoencoder_fingerprint: str,
+    encode: Encode,
+    encode_text: EncodeText,
+    flip: bool = False,
+    track: Track = lambda chunks, total: chunks,
+) -> LatentScenes:
+    """The same for pictures (N, side, side, 3), which are read chunk by chunk: an array on disk is never held in memory whole.
+
+    Args:
+        data_fingerprint: of pictures and captions, part of the cache's name.
+        flip: every picture comes again mirrored, with the same caption, as row N + i.
+    """
+    count = len(captions)
+    if count < 1 or len(pixels) != count:
+        raise DataError(f"a latent data set needs pictures and as many captions, got {len(pixels)} and {count}")
+    digest = hashlib.sha256(json.dumps([data_fingerprint, pixels.shape[1:], autoencoder_fingerprint, flip]).encode())
+    digest.update(np.ascontiguousarray(encode_text(captions)).tobytes())
+
+    def chunk(indices: range) -> tuple[Pixels, NDArray[np.int32]]:
+        drawn = [pixels[i] if i < count else pixels[i - count][:, ::-1] for i in indices]
+        return np.stack(drawn), encode_text([captions[i % count] for i in indices])
+
+    path = folder / f"latent-pictures-{digest.hexdigest()[:16]}.safetensors"
+    return _cached(path, 2 * count if flip else count, chunk, encode, track)
+
+
+def _cached(
+    path: Path, count: int, chunk: Callable[[range], tuple[Pixels, NDArray[np.int32]]], encode: Encode, track: Track
+) -> LatentScenes:
+    """What the file holds; it is made first where it is missing. chunk: rows' numbers → their pictures and word pieces."""
     if not path.exists():
         latents, pieces = [], []
         for start in track(iter(range(0, count, _CHUNK)), -(-count // _CHUNK)):

@@ -1,7 +1,7 @@
 """Pictures: the autoencoder, latent text-to-image, small pixel models, and the frozen judge of what they show."""
 
 from ornstein.images.alignment import Alignment, Reading, align, names_in_place, read
-from ornstein.images.autoencoding import autoencoder_loss, psnr, to_pixels, to_tensor
+from ornstein.images.autoencoding import autoencoder_loss, psnr, reconstruction_psnr, to_pixels, to_tensor
 from ornstein.images.editing import DrawingSettings, image_to_image, inpaint, interpolate
 from ornstein.images.features import Extractor, Features
 from ornstein.images.judge import EmojiJudge, Verdict
@@ -58,6 +58,7 @@ __all__ = [
     "nearest_neighbours",
     "psnr",
     "read",
+    "reconstruction_psnr",
     "to_pixels",
     "to_tensor",
     "vendi_score",

@@ -93,3 +93,13 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Peak signal-to-noise ratio in dB of each picture of a batch: 10 log10(255² / mean squared error), at most 100."""
     error = ((a.astype(np.float64) - b.astype(np.float64)) ** 2).reshape(len(a), -1).mean(axis=1)
     return np.minimum(10 * np.log10(255.0**2 / np.maximum(error, 1e-9)), 100.0)
+
+
+@torch.inference_mode()
+def reconstruction_psnr(model: Autoencoder, pixels: NDArray[np.uint8], batch_size: int = 32) -> NDArray[np.float64]:
+    """PSNR in dB of each picture (n, side, side, 3) after encoding and decoding; pictures are read batch by batch."""
+    values = []
+    for start in range(0, len(pixels), batch_size):
+        part = np.ascontiguousarray(pixels[start : start + batch_size])
+        values.append(psnr(part, to_pixels(model.decode(model.encode(to_tensor(part))))))
+    return np.concatenate(values)

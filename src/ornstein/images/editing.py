@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ornstein.core.errors import DataError
+from ornstein.data.pictures import to_rgb
 from ornstein.diffusion import KeyedNoise, KnownData, time_steps
 from ornstein.images.autoencoding import to_tensor
 from ornstein.networks.autoencoder import DOWNSAMPLING
@@ -204,17 +205,8 @@ def _draw(
 
 def _rgb(image: Image, pipeline: TextToImagePipeline, behind: str = "white") -> NDArray[np.uint8]:
     """At the model's size, on the colour `behind` where it is transparent."""
-    import PIL.Image
-
-    if image.mode == "F":
-        raise DataError("a picture of floating point numbers has no scale: save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16 bits; PIL's own conversion would cut them off at 255
-        image = PIL.Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        opaque = image.convert("RGBA")
-        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", opaque.size, behind), opaque)
     side = pipeline.latent_shape[1] * DOWNSAMPLING
-    return np.array(image.convert("RGB").resize((side, side)))  # a copy: PIL lends its memory read-only
+    return np.array(to_rgb(image, behind).resize((side, side)))  # a copy: PIL lends its memory read-only
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,11 +12,14 @@ from ornstein.networks.autoencoder import Autoencoder, AutoencoderConfig
 from ornstein.training import Optimization
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from ornstein.core.checkpoint import Checkpoint
     from ornstein.training import Batch, TrainResult
 
 CARD = """128 × 128 pictures to 16 × 16 × 4 latents and back. Trained on scenes of OpenMoji drawings rendered on the fly (stream seed 0),
@@ -62,13 +65,77 @@ class AutoencoderRecipe:
 
 def train_autoencoder(recipe: AutoencoderRecipe, out: Path, *, resume: bool = False) -> TrainResult:
     """Train and export to `out/model`; previews of fresh scenes beside their reconstructions land in `out/previews`."""
+    from ornstein.data.scenes import render, sample_scene
+
+    def fresh() -> NDArray[np.uint8]:
+        return np.stack([render(sample_scene(i, seed=1_000_001)) for i in range(16)])
+
+    return _train(
+        recipe,
+        out,
+        lambda: Autoencoder(recipe.network),
+        lambda indices: _pictures(indices, recipe),
+        preview=lambda model, step, path: _show(model, fresh(), path),
+        hyper_parameters=asdict(recipe),
+        card=CARD,
+        resume=resume,
+    )
+
+
+def fine_tune_autoencoder(
+    start: Checkpoint,
+    optimization: Optimization,
+    out: Path,
+    *,
+    pixels: NDArray[np.uint8],
+    shown: NDArray[np.uint8],
+    data_fingerprint: str,
+    card: str,
+    resume: bool = False,
+) -> TrainResult:
+    """Go on from the weights of `start` with pictures of one's own, each mirrored every other time; all else as in the recipe.
+
+    Args:
+        pixels: uint8 (n, side, side, 3), read as needed. shown: others of them, for the previews.
+    """
+    from ornstein.images import load_autoencoder, to_tensor
+    from ornstein.training import epoch_rows
+
+    recipe = AutoencoderRecipe(network=AutoencoderConfig(**start.config), optimization=optimization)
+
+    def pictures(indices: np.ndarray) -> Tensor:
+        rows = epoch_rows(indices, len(pixels), recipe.data_seed, 6)
+        mirrored = [np.random.default_rng([recipe.data_seed, i, 7]).random() < 0.5 for i in indices.tolist()]
+        return to_tensor(np.stack([pixels[row][:, ::-1] if m else pixels[row] for row, m in zip(rows, mirrored, strict=True)]))
+
+    kept = {name: value for name, value in asdict(recipe).items() if name != "clutter_share"}  # of scenes alone
+    return _train(
+        recipe,
+        out,
+        lambda: load_autoencoder(start),
+        pictures,
+        preview=lambda model, step, path: _show(model, shown, path),
+        hyper_parameters={**kept, "init": start.fingerprint, "data_fingerprint": data_fingerprint},
+        card=card,
+        resume=resume,
+    )
+
+
+def _train(
+    recipe: AutoencoderRecipe,
+    out: Path,
+    build: Callable[[], Autoencoder],
+    pictures: Callable[[np.ndarray], Tensor],
+    *,
+    preview: Callable[[nn.Module, int, Path], None],
+    hyper_parameters: dict[str, Any],
+    card: str,
+    resume: bool,
+) -> TrainResult:
     from ornstein.images.autoencoding import autoencoder_loss
     from ornstein.training import RunFolder, initialise, train
 
     RunFolder(out).check(resume=resume)
-
-    def batch_of(indices: np.ndarray) -> Batch:
-        return {"pixels": _pictures(indices, recipe)}
 
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         return autoencoder_loss(
@@ -82,17 +149,17 @@ def train_autoencoder(recipe: AutoencoderRecipe, out: Path, *, resume: bool = Fa
         )
 
     return train(
-        initialise(lambda: Autoencoder(recipe.network), recipe.optimization.seed),
+        initialise(build, recipe.optimization.seed),
         loss_fn,
-        batch_of,
+        lambda indices: {"pixels": pictures(indices)},
         recipe.optimization,
         out,
         recipe="autoencoder",
         kind="autoencoder",
         config=asdict(recipe.network),
-        hyper_parameters=asdict(recipe),
-        preview=_preview,
-        card=CARD,
+        hyper_parameters=hyper_parameters,
+        preview=preview,
+        card=card,
         resume=resume,
     )
 
@@ -109,17 +176,16 @@ def _pictures(indices: np.ndarray, recipe: AutoencoderRecipe) -> Tensor:
     return to_tensor(np.stack([render(scene) for scene in scenes]))
 
 
-def _preview(model: nn.Module, step: int, path: Path) -> None:
-    """Sixteen fresh scenes above their reconstructions."""
+def _show(model: nn.Module, pixels: NDArray[np.uint8], path: Path) -> None:
+    """Up to sixteen pictures, each row of eight above its reconstructions."""
     import torch
-    from PIL import Image
 
-    from ornstein.data.scenes import render, sample_scene
+    from ornstein.data.pictures import contact_sheet
     from ornstein.images.autoencoding import to_pixels, to_tensor
 
-    pixels = np.stack([render(sample_scene(i, seed=1_000_001)) for i in range(16)])
+    pixels = np.ascontiguousarray(pixels[: min(16, len(pixels) // 8 * 8 or len(pixels))])
     device = next(model.parameters()).device
     with torch.inference_mode():
         again = to_pixels(model.decode(model.encode(to_tensor(pixels).to(device))))  # type: ignore[operator]
-    rows = [np.concatenate(list(part), axis=1) for k in (0, 8) for part in (pixels[k : k + 8], again[k : k + 8])]
-    Image.fromarray(np.concatenate(rows)).save(path)
+    rows = [part for k in range(0, len(pixels), 8) for part in (pixels[k : k + 8], again[k : k + 8])]
+    contact_sheet(np.concatenate(rows), columns=len(rows[0])).save(path)

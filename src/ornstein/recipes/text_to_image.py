@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ornstein.core.checkpoint import Checkpoint, write_checkpoint
+from ornstein.core.checkpoint import write_checkpoint
 from ornstein.core.checks import require_at_least, require_seeds, require_shares
+from ornstein.core.errors import CheckpointError, DataError
 from ornstein.diffusion import Prediction, Weighting
+from ornstein.networks.autoencoder import DOWNSAMPLING
 from ornstein.networks.dit import DiT, DiTConfig, TextCondition
 from ornstein.training import Optimization
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from ornstein.core.checkpoint import Checkpoint
     from ornstein.data.latents import LatentScenes
+    from ornstein.data.prepared_pictures import PreparedPictures
     from ornstein.images.text_to_image import TextToImageConfig
+    from ornstein.language import UniversalSentenceEncoder
     from ornstein.training import Batch, TrainResult
 
 CARD = """Draws what a sentence says, in the latent space of the checkpoint `autoencoder`. Trained on 50,000 captioned scenes of OpenMoji
@@ -38,6 +45,9 @@ PREVIEW_PROMPTS = (
     "a house to the left of an evergreen tree on a sky blue background",
 )
 _BANDS = 4
+# What only one of the two kinds of data has.
+_OF_SCENES = ("scenes", "pair_share", "count_share", "jitter")
+_OF_A_FOLDER = ("flip", "finetune_autoencoder", "autoencoder_steps")
 
 
 def _optimization() -> Optimization:
@@ -57,6 +67,9 @@ def _optimization() -> Optimization:
 class TextToImageRecipe:
     """Every hyper-parameter of the shipped text-to-image model.
 
+    data: a folder of captioned pictures (docs/own-pictures.md) to train on instead of scenes. flip: each comes mirrored as well.
+    finetune_autoencoder: on these pictures first: where the autoencoder falls short on them ("auto"), or "yes", or "no".
+    autoencoder_steps: of that. init: name or folder of a text-to-image model whose weights to start from.
     autoencoder: name or folder of the first stage. scenes: how many training scenes are encoded once and for all.
     pair_share, count_share: how many of them show two objects in a relation, or one object several times; the rest shows one.
     jitter: of the drawings' places and sizes, see `sample_scene`: a network of this size has enough to learn without.
@@ -76,13 +89,32 @@ class TextToImageRecipe:
     condition_drop: float = 0.1
     prediction: Prediction = "v_prediction"
     weighting: Weighting = "min_snr"
+    data: Path | None = None
+    flip: bool = False
+    finetune_autoencoder: Literal["auto", "yes", "no"] = "auto"
+    autoencoder_steps: int = 300
+    init: str = ""
 
     def __post_init__(self) -> None:
-        require_at_least(1, scenes=self.scenes)
+        require_at_least(1, scenes=self.scenes, autoencoder_steps=self.autoencoder_steps)
         require_at_least(0, jitter=self.jitter)
         require_seeds(data_seed=self.data_seed)
         require_shares(condition_drop=self.condition_drop, pair_share=self.pair_share, count_share=self.count_share)
         require_shares(pairs_and_counts=self.pair_share + self.count_share)
+        if self.data is None:
+            for name in _OF_A_FOLDER:
+                if getattr(self, name) != TextToImageRecipe.__dataclass_fields__[name].default:
+                    raise DataError(f"{name} is about pictures of one's own: name their folder too (--data FOLDER)")
+
+
+def hyper_parameters(recipe: TextToImageRecipe) -> dict[str, Any]:
+    """What a run is compared by when it resumes: without what its data do not have, and where they lie."""
+    foreign = _OF_A_FOLDER if recipe.data is None else _OF_SCENES
+    return {
+        name: value
+        for name, value in asdict(recipe).items()
+        if name != "data" and name not in foreign and (name != "init" or recipe.init)
+    }
 
 
 def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = False) -> TrainResult:
@@ -91,17 +123,28 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
 
     from ornstein.diffusion import NoiseSchedule, ddpm_loss, loss_by_band
     from ornstein.hub import find_checkpoint
-    from ornstein.images.text_to_image import TextToImageConfig
+    from ornstein.images import TextToImageConfig, load_strictly
     from ornstein.language import UniversalSentenceEncoder
+    from ornstein.recipes import own_pictures
     from ornstein.training import RunFolder, initialise, main_process_first, train
 
-    RunFolder(out).check(resume=resume)
+    go_on = resume and not own_pictures.stage_is_under_way(out)
+    RunFolder(out).check(resume=go_on)
     first_stage = find_checkpoint(recipe.autoencoder, expect_kind="autoencoder")
-    schedule = NoiseSchedule.cosine()
-    config = TextToImageConfig(recipe.network, schedule.to_json(), recipe.prediction, first_stage.fingerprint)
+    start = _start(recipe, first_stage) if recipe.init else None
     encoder = UniversalSentenceEncoder()
+    length, side = recipe.network.text_length, recipe.network.latent_size * DOWNSAMPLING
+    pictures, prompts, shown, card = None, list(PREVIEW_PROMPTS), None, CARD
+    if recipe.data is not None:
+        with main_process_first():
+            pictures = own_pictures.read_pictures(recipe.data, out, side, encoder, length, resume=resume)
+        first_stage, said = own_pictures.fitting_autoencoder(pictures, first_stage, recipe, out, resume=resume)
+        prompts, shown = own_pictures.preview_cases(pictures, encoder, length)
+        card = own_pictures.card(pictures, recipe, said)
+    schedule = NoiseSchedule.cosine()
+    config = TextToImageConfig(recipe.network, schedule.to_json(), recipe.prediction, first_stage.fingerprint, side)
     with main_process_first():  # the others read what it has written
-        data = _latent_scenes(recipe, out, first_stage, encoder)
+        data = _latents(recipe, out, first_stage, encoder, pictures)
 
     def batch_of(indices: np.ndarray) -> Batch:
         return _batch(indices, data, encoder, recipe)
@@ -117,6 +160,8 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
 
     def build() -> DiT:
         model = DiT(recipe.network)
+        if start is not None:
+            return load_strictly(model, start)
         sample = np.unique(np.random.default_rng(0).integers(0, len(data), 4096))
         pieces = data.pieces[sample]
         model.piece_std.copy_(torch.from_numpy(encoder.piece_vectors(pieces[pieces >= 0])).std())
@@ -131,13 +176,35 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
         recipe="text-to-image",
         kind="text-to-image",
         config=config.to_json(),
-        hyper_parameters=asdict(recipe),
-        preview=_previewer(config, first_stage),
-        card=CARD,
-        resume=resume,
+        hyper_parameters={
+            **hyper_parameters(recipe),
+            **({"data_fingerprint": pictures.fingerprint} if pictures else {}),
+            **({"init": start.fingerprint} if start else {}),
+        },
+        preview=_previewer(config, first_stage, prompts, shown),
+        card=card,
+        resume=go_on,
     )
     _bring_along(first_stage, out / "model")
     return result
+
+
+def _start(recipe: TextToImageRecipe, first_stage: Checkpoint) -> Checkpoint:
+    """The model to start from, if its weights mean here what they meant there."""
+    from ornstein.hub import find_checkpoint
+    from ornstein.images.text_to_image import TextToImageConfig
+
+    start = find_checkpoint(recipe.init, expect_kind="text-to-image")
+    theirs = TextToImageConfig.from_json(start.config)
+    for what, mine, other in (
+        ("network", recipe.network, theirs.network),
+        ("prediction", recipe.prediction, theirs.prediction),
+        ("autoencoder", first_stage.fingerprint, theirs.autoencoder_fingerprint),
+    ):
+        if mine != other:
+            advice = f"give --autoencoder {start.path / 'autoencoder'}" if what == "autoencoder" else "train as it was trained"
+            raise CheckpointError(f"cannot start from {recipe.init}: its {what} is {other}, this recipe's is {mine}; {advice}")
+    return start
 
 
 def _bring_along(first_stage: Checkpoint, model: Path) -> None:
@@ -157,25 +224,42 @@ def _bring_along(first_stage: Checkpoint, model: Path) -> None:
         )
 
 
-def _latent_scenes(recipe: TextToImageRecipe, out: Path, first_stage: Checkpoint, encoder: Any) -> LatentScenes:
+def _latents(
+    recipe: TextToImageRecipe,
+    out: Path,
+    first_stage: Checkpoint,
+    encoder: UniversalSentenceEncoder,
+    pictures: PreparedPictures | None,
+) -> LatentScenes:
     import torch
 
-    from ornstein.data.latents import build_latent_scenes
-    from ornstein.images import load_strictly, to_tensor
-    from ornstein.networks.autoencoder import Autoencoder, AutoencoderConfig
+    from ornstein.data.latents import build_latent_pictures, build_latent_scenes
+    from ornstein.images import load_autoencoder, to_tensor
     from ornstein.networks.precision import fast_precision
     from ornstein.training import track
 
-    autoencoder = load_strictly(Autoencoder(AutoencoderConfig(**first_stage.config)), first_stage).eval()
+    autoencoder = load_autoencoder(first_stage)
 
     @torch.inference_mode()
     def encode(pixels: np.ndarray) -> np.ndarray:
         with fast_precision(torch.device("cpu")):
             return autoencoder.encode(to_tensor(pixels)).float().numpy()
 
-    def encode_text(captions: Any) -> np.ndarray:
+    def encode_text(captions: Sequence[str]) -> NDArray[np.int32]:
         return encoder.piece_ids(captions, recipe.network.text_length)
 
+    if pictures is not None:
+        return build_latent_pictures(
+            out / "cache",
+            pixels=pictures.pixels,
+            captions=pictures.captions,
+            data_fingerprint=pictures.fingerprint,
+            autoencoder_fingerprint=first_stage.fingerprint,
+            encode=encode,
+            encode_text=encode_text,
+            flip=recipe.flip,
+            track=lambda chunks, total: track(chunks, total, "encoding pictures"),
+        )
     rest = max(1.0 - recipe.pair_share - recipe.count_share, 0.0)
 
     return build_latent_scenes(
@@ -194,12 +278,9 @@ def _latent_scenes(recipe: TextToImageRecipe, out: Path, first_stage: Checkpoint
 def _batch(indices: np.ndarray, data: LatentScenes, encoder: Any, recipe: TextToImageRecipe) -> Batch:
     import torch
 
-    # Epoch by epoch in a fresh order: sample i is row i mod N of a permutation keyed by its epoch.
-    rows = np.empty(len(indices), dtype=np.int64)
-    for epoch in np.unique(indices // len(data)):
-        chosen = indices // len(data) == epoch
-        order = np.random.default_rng([recipe.data_seed, int(epoch), 4]).permutation(len(data))
-        rows[chosen] = order[indices[chosen] % len(data)]
+    from ornstein.training import epoch_rows
+
+    rows = epoch_rows(indices, len(data), recipe.data_seed, 4)
     kept = np.array([np.random.default_rng([recipe.data_seed, i, 5]).random() >= recipe.condition_drop for i in indices.tolist()])
     ids = np.where(kept[:, None], data.pieces[rows], -1).astype(np.int32)
     # Padding costs a tenth of a step: no longer than the longest caption here.
@@ -211,20 +292,22 @@ def _batch(indices: np.ndarray, data: LatentScenes, encoder: Any, recipe: TextTo
     }
 
 
-def _previewer(config: TextToImageConfig, first_stage: Checkpoint) -> Any:
+def _previewer(
+    config: TextToImageConfig, first_stage: Checkpoint, prompts: list[str], above: NDArray[np.uint8] | None
+) -> Callable[[nn.Module, int, Path], None]:
+    """Draws the prompts side by side, below the pictures `above` where there are such."""
+
     def preview(model: nn.Module, step: int, path: Path) -> None:
         import copy
 
         from PIL import Image
 
-        from ornstein.images.text_to_image import TextToImagePipeline
-        from ornstein.images.weights import load_strictly
-        from ornstein.networks.autoencoder import Autoencoder, AutoencoderConfig
+        from ornstein.images import TextToImagePipeline, load_autoencoder
 
-        autoencoder = load_strictly(Autoencoder(AutoencoderConfig(**first_stage.config)), first_stage)
-        pipeline = TextToImagePipeline(copy.deepcopy(model), autoencoder, config)  # type: ignore[arg-type]
-        pictures = pipeline(PREVIEW_PROMPTS, num_inference_steps=25, batch_size=len(PREVIEW_PROMPTS))
-        sheet = np.concatenate([np.asarray(picture) for picture in pictures], axis=1)
-        Image.fromarray(sheet).save(path)
+        pipeline = TextToImagePipeline(copy.deepcopy(model), load_autoencoder(first_stage), config)  # type: ignore[arg-type]
+        pictures = pipeline(prompts, num_inference_steps=25, batch_size=len(prompts))
+        rows = [list(above)] if above is not None else []
+        rows.append([np.asarray(picture) for picture in pictures])
+        Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in rows])).save(path)
 
     return preview

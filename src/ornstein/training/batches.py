@@ -30,6 +30,19 @@ def sample_indices(step: int, batch_size: int, rank: int = 0, world: int = 1) ->
     return np.arange(start, start + share, dtype=np.int64)
 
 
+def epoch_rows(indices: NDArray[np.int64], count: int, seed: int, stream: int) -> NDArray[np.int64]:
+    """Samples of an endless stream → rows of a data set of `count`, each once an epoch, in an order of its own every epoch.
+
+    stream: keeps apart what is drawn from one seed.
+    """
+    rows = np.empty(len(indices), dtype=np.int64)
+    for epoch in np.unique(indices // count):
+        chosen = indices // count == epoch
+        order = np.random.default_rng([seed, int(epoch), stream]).permutation(count)
+        rows[chosen] = order[indices[chosen] % count]
+    return rows
+
+
 def prefetched(
     batch_of: Callable[[NDArray[np.int64]], Batch],
     steps: range,

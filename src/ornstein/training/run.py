@@ -3,7 +3,7 @@
 checkpoints/step-0001000/    raw float32 weights; training_state/ holds the moving average, AdamW's moments, the step
 log.jsonl                    one JSON object a line
 loss.png                     the losses in it, drawn
-previews/step-0001000.png    whatever the recipe draws
+previews/step-0001000.png    whatever the recipe draws; data.png, what it trains on
 model/                       the finished model
 """
 
@@ -84,11 +84,11 @@ class RunFolder:
             self.close()
             raise TrainingError(f"cannot train into {self.out}: another training is running in it") from error
         if not resume:
-            for folder in (self.checkpoints, self.previews, self.model):
+            for folder in (self.checkpoints, self.model):
                 shutil.rmtree(folder, ignore_errors=True)
-            self.log_file.unlink(missing_ok=True)
+            for drawn in (self.log_file, *self.previews.glob(f"{_STEP}*")):  # what a recipe has drawn of its data stays
+                drawn.unlink(missing_ok=True)
             self.checkpoints.mkdir()
-            self.previews.mkdir()
         for stale in (*self.checkpoints.glob(".*"), *self.previews.glob(".*")):  # what a killed process was writing or deleting
             shutil.rmtree(stale, ignore_errors=True)
 
