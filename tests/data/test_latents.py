@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ornstein.core.errors import DataError
-from ornstein.data.latents import build_latent_scenes
+from ornstein.data.latents import build_latent_pictures, build_latent_scenes
 from ornstein.data.scenes import Kind, render, sample_scene
 
 SHARES: dict[Kind, float] = {"single": 0.3, "pair": 0.7}
@@ -66,3 +66,43 @@ def test_an_interrupted_or_damaged_cache_is_never_taken_for_whole(tmp_path: Path
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DataError, match="damaged"):
         _build(tmp_path)
+
+
+def test_row_i_is_picture_i_and_mirrored_ones_follow(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 128, 128, 3), dtype=np.uint8)
+    captions = [f"{'x' * k}" for k in range(1, 71)]
+    most = 0
+
+    def encode(pictures: np.ndarray) -> np.ndarray:
+        nonlocal most
+        most = max(most, len(pictures))
+        return _encode(pictures)
+
+    settings = {
+        "pixels": pixels,
+        "captions": captions,
+        "data_fingerprint": "d",
+        "autoencoder_fingerprint": "a",
+        "encode_text": _encode_text,
+    }
+    data = build_latent_pictures(tmp_path, flip=True, encode=encode, **settings)  # type: ignore[arg-type]
+    assert len(data) == 140
+    assert most == 64  # however many pictures there are
+    for row in (0, 63, 64, 69, 70, 139):
+        picture = pixels[row] if row < 70 else pixels[row - 70][:, ::-1]
+        np.testing.assert_allclose(data.latents[row], _encode(picture[None])[0], atol=1e-3)
+        assert data.pieces[row, 0] == row % 70 + 1
+
+    def refuse(pictures: np.ndarray) -> np.ndarray:
+        raise AssertionError("the cache was not read")
+
+    again = build_latent_pictures(tmp_path, flip=True, encode=refuse, **settings)  # type: ignore[arg-type]
+    assert np.array_equal(again.latents, data.latents)
+    for changes in (
+        {"flip": False},
+        {"data_fingerprint": "e"},
+        {"autoencoder_fingerprint": "b"},
+        {"captions": ["y", *captions[:-1]]},
+    ):
+        with pytest.raises(AssertionError, match="not read"):
+            build_latent_pictures(tmp_path, **{"flip": True, "encode": refuse, **settings, **changes})  # type: ignore[arg-type]

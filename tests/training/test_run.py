@@ -35,6 +35,7 @@ def test_a_run_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
     _checkpoint(run, 5)
     run.log({"step": 5})
     (run.previews / "step-0000005.png").write_text("")
+    (run.previews / "data.png").write_text("")  # drawn by a recipe before it trains
     (tmp_path / "cache").mkdir()  # of the recipe: no business of ours
     run.close()
     with pytest.raises(TrainingError, match="already holds a training run: go on with --resume"):
@@ -44,7 +45,7 @@ def test_a_run_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
     _opened(tmp_path, overwrite=True).close()
     assert run.newest() is None
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "cache", "checkpoints", "previews"]
-    assert list(run.previews.iterdir()) == []
+    assert list(run.previews.iterdir()) == [run.previews / "data.png"]
 
 
 def test_a_finished_model_is_not_overwritten_either(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SMALLEST_SIDE = 32
 FIRST_FRAME, ENLARGED = "animated or of several pages: the first picture is taken", "smaller than the model's pictures: enlarged"
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 
 
 def to_rgb(image: Image, behind: str = "white") -> Image:
