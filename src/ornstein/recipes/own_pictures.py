@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ornstein.core.errors import DataError, TrainingError
+from ornstein.networks.autoencoder import DOWNSAMPLING
 from ornstein.training import Optimization
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ornstein.core.checkpoint import Checkpoint
     from ornstein.data.prepared_pictures import PreparedPictures
     from ornstein.language import UniversalSentenceEncoder
+    from ornstein.networks.dit import DiTConfig
     from ornstein.recipes.text_to_image import TextToImageRecipe
 
 #: By how many dB less than the shipped autoencoder on scenes one's own pictures may come back before it is fine-tuned.
@@ -29,7 +31,7 @@ _PREVIEWS, _SHEET = 8, 64
 
 
 def read_pictures(
-    folder: Path, out: Path, side: int, encoder: UniversalSentenceEncoder, length: int, *, resume: bool
+    folder: Path, out: Path, network: DiTConfig, encoder: UniversalSentenceEncoder, *, resume: bool
 ) -> PreparedPictures:
     """Read the folder; `out/data-report.json` lists what was skipped, `out/previews/data.png` shows what was not.
 
@@ -40,24 +42,23 @@ def read_pictures(
     from ornstein.data.prepared_pictures import prepare_pictures, summary
     from ornstein.training import track
 
-    pictures = prepare_pictures(folder, out / "cache", side, track)
-    cut = sum(encoder.count_pieces(caption) > length for caption in pictures.captions)
-    report = {**pictures.report(), "captions_cut": cut, "most_word_pieces": length}
+    pictures = prepare_pictures(folder, out / "cache", network.latent_size * DOWNSAMPLING, track)
+    cut = sum(encoder.count_pieces(caption) > network.text_length for caption in pictures.captions)
+    report = {**pictures.report(), "captions_cut": cut, "most_word_pieces": network.text_length}
     path = out / "data-report.json"
     if resume:
         _require_unchanged(path, report)
-    if not _is_main():
-        return pictures
-    _write_json(path, report)
+    if _is_main():
+        _write_json(path, report)
     for line in summary(report):
         say(line)
     if cut:
-        say(f"{cut} captions are longer than the {length} word pieces that the network reads: the rest of them is cut off")
-    say(f"all skipped files with their reasons: {path}")
+        say(f"{cut} captions are longer than the {network.text_length} word pieces that the network reads: the rest is cut off")
+    say(f"all that was skipped, with reasons: {path}")
     pictures.require_some()
-    (out / "previews").mkdir(exist_ok=True)
-    rows = spread(len(pictures), _SHEET)
-    contact_sheet(pictures.pixels[rows]).save(out / "previews" / "data.png")
+    if _is_main():
+        (out / "previews").mkdir(exist_ok=True)
+        contact_sheet(pictures.pixels[spread(len(pictures), _SHEET)]).save(out / "previews" / "data.png")
     return pictures
 
 
@@ -69,55 +70,59 @@ def fitting_autoencoder(
     Returns:
         It, and sentences that say what was measured, for the card.
     """
+    found = _measured_stage(pictures, stage, out / "first-stage.json")
+    short = found["short_by_db"]
+    lacking = f"{short:.1f} dB more" if short > 0 else "no more"
+    sentence = (
+        f"The autoencoder {recipe.autoencoder!r} gives these pictures back with a PSNR of {_interval(found)};"
+        f" the shipped one reaches {found['scenes_psnr_db']:.1f} dB, {lacking}, on {_SCENES} fresh scenes of its own kind."
+    )
+    say(sentence)
+    if recipe.finetune_autoencoder == "no" or (recipe.finetune_autoencoder == "auto" and short <= MARGIN_DB):
+        return stage, [sentence]
+    tuned, gained = _fine_tuned(pictures, stage, recipe, out, found, resume=resume)
+    say(gained)
+    return tuned, [sentence, gained]
+
+
+def _fine_tuned(
+    pictures: PreparedPictures, stage: Checkpoint, recipe: TextToImageRecipe, out: Path, found: dict[str, Any], *, resume: bool
+) -> tuple[Checkpoint, str]:
+    """The fine-tuned autoencoder, and what that gave on pictures that it was not tuned on; also written to `first-stage.json`."""
     from ornstein.core.checkpoint import read_checkpoint
     from ornstein.images import load_autoencoder, reconstruction_psnr
     from ornstein.recipes.autoencoder import fine_tune_autoencoder
     from ornstein.training import RunFolder
 
-    found = _measured_stage(pictures, stage, out / "first-stage.json")
-    short = found["short_by_db"]
-    sentences = [
-        f"The autoencoder {recipe.autoencoder} gives these pictures back with a PSNR of {_interval(found)};"
-        f" the shipped one reaches {found['scenes_psnr_db']:.1f} dB on {_SCENES} fresh scenes of its own kind"
-        f" ({f'{short:.1f} dB more' if short > 0 else 'no more'})."
-    ]
-    say(sentences[0])
-    if recipe.finetune_autoencoder == "no" or (recipe.finetune_autoencoder == "auto" and short <= MARGIN_DB):
-        return stage, sentences
     trained, held_out = _split(pictures)
-    where = (
-        f"{len(held_out)} pictures held out"
-        if len(held_out)
-        else "the pictures themselves (fewer than ten leave none to hold out)"
-    )
     tested = held_out if len(held_out) else trained
-    say(f"fine-tuning it for {recipe.autoencoder_steps} steps on {len(trained)} of the pictures, in {out / 'autoencoder'}")
-    steps = recipe.autoencoder_steps
+    steps, folder = recipe.autoencoder_steps, out / "autoencoder"
+    say(f"fine-tuning it for {steps} steps on {len(trained)} of the pictures, in {folder}")
     fine_tune_autoencoder(
         stage,
         _optimization(steps, recipe.optimization),
-        out / "autoencoder",
+        folder,
         pixels=_Rows(pictures.pixels, trained),  # type: ignore[arg-type]
         shown=pictures.pixels[tested[:16]],
         data_fingerprint=pictures.fingerprint,
         card=f"Fine-tuned from the weights of the autoencoder {stage.fingerprint} on {len(trained)} pictures of the folder"
         f" {pictures.report()['folder']} (data fingerprint {pictures.fingerprint}).",
-        resume=resume and RunFolder(out / "autoencoder").newest() is not None,
+        resume=resume and RunFolder(folder).newest() is not None,
     )
-    tuned = read_checkpoint(out / "autoencoder" / "model", expect_kind="autoencoder")
+    tuned = read_checkpoint(folder / "model", expect_kind="autoencoder")
     before, after = (_summary(reconstruction_psnr(load_autoencoder(s), pictures.pixels[tested])) for s in (stage, tuned))
-    left = found["scenes_psnr_db"] - after["psnr_db"]
-    sentences.append(
-        f"Fine-tuned for {steps} steps on {len(trained)} of them it went from {_interval(before)} to {_interval(after)} on {where}: "
-        + (f"{left:.1f} dB are still missing." if left > MARGIN_DB else "that is enough.")
-    )
-    say(sentences[-1])
     if _is_main():
-        _write_json(
-            out / "first-stage.json",
-            {**found, "fine_tuned": {"fingerprint": tuned.fingerprint, "before": before, "after": after}},
-        )
-    return tuned, sentences
+        tuning = {"fingerprint": tuned.fingerprint, "held_out": len(held_out), "before": before, "after": after}
+        _write_json(out / "first-stage.json", {**found, "fine_tuned": tuning})
+    left = found["scenes_psnr_db"] - after["psnr_db"]
+    where = (
+        f"{len(held_out)} held-out pictures" if len(held_out) else "those same pictures (fewer than ten leave none to hold out)"
+    )
+    verdict = f"{left:.1f} dB are still missing" if left > MARGIN_DB else "that is enough"
+    return tuned, (
+        f"Fine-tuned for {steps} steps on {len(trained)} of them it went from {_interval(before)} to {_interval(after)}"
+        f" on {where}: {verdict}."
+    )
 
 
 def stage_is_under_way(out: Path) -> bool:

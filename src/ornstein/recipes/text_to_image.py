@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ornstein.networks.dit import DiT, DiTConfig, TextCondition
 from ornstein.training import Optimization
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     from ornstein.core.checkpoint import Checkpoint
     from ornstein.data.latents import LatentScenes
     from ornstein.data.prepared_pictures import PreparedPictures
+    from ornstein.diffusion import NoiseSchedule
     from ornstein.images.text_to_image import TextToImageConfig
     from ornstein.language import UniversalSentenceEncoder
-    from ornstein.training import Batch, TrainResult
+    from ornstein.training import Batch, LossFn, TrainResult
 
 CARD = """Draws what a sentence says, in the latent space of the checkpoint `autoencoder`. Trained on 50,000 captioned scenes of OpenMoji
 drawings (stream seed 0) that hold none of the held-out combinations. The drawings are CC BY-SA 4.0 by OpenMoji
@@ -119,35 +121,91 @@ def hyper_parameters(recipe: TextToImageRecipe) -> dict[str, Any]:
 
 def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = False) -> TrainResult:
     """Train and export to `out/model`; a sheet of the same eight prompts lands in `out/previews` as training goes on."""
-    import torch
-
-    from ornstein.diffusion import NoiseSchedule, ddpm_loss, loss_by_band
+    from ornstein.diffusion import NoiseSchedule
     from ornstein.hub import find_checkpoint
-    from ornstein.images import TextToImageConfig, load_strictly
+    from ornstein.images import TextToImageConfig
     from ornstein.language import UniversalSentenceEncoder
-    from ornstein.recipes import own_pictures
-    from ornstein.training import RunFolder, initialise, main_process_first, train
+    from ornstein.recipes.own_pictures import stage_is_under_way
+    from ornstein.training import RunFolder, initialise, train
 
-    go_on = resume and not own_pictures.stage_is_under_way(out)
+    go_on = resume and not stage_is_under_way(out)
     RunFolder(out).check(resume=go_on)
     first_stage = find_checkpoint(recipe.autoencoder, expect_kind="autoencoder")
     start = _start(recipe, first_stage) if recipe.init else None
     encoder = UniversalSentenceEncoder()
-    length, side = recipe.network.text_length, recipe.network.latent_size * DOWNSAMPLING
-    pictures, prompts, shown, card = None, list(PREVIEW_PROMPTS), None, CARD
-    if recipe.data is not None:
-        with main_process_first():
-            pictures = own_pictures.read_pictures(recipe.data, out, side, encoder, length, resume=resume)
-        first_stage, said = own_pictures.fitting_autoencoder(pictures, first_stage, recipe, out, resume=resume)
-        prompts, shown = own_pictures.preview_cases(pictures, encoder, length)
-        card = own_pictures.card(pictures, recipe, said)
+    material = _material(recipe, out, first_stage, encoder, resume=resume)
     schedule = NoiseSchedule.cosine()
-    config = TextToImageConfig(recipe.network, schedule.to_json(), recipe.prediction, first_stage.fingerprint, side)
-    with main_process_first():  # the others read what it has written
-        data = _latents(recipe, out, first_stage, encoder, pictures)
+    side = recipe.network.latent_size * DOWNSAMPLING
+    fingerprint = material.first_stage.fingerprint
+    config = TextToImageConfig(recipe.network, schedule.to_json(), recipe.prediction, fingerprint, side)
+    result = train(
+        initialise(lambda: _network(recipe, material.data, encoder, start), recipe.optimization.seed),
+        _loss_fn(recipe, schedule),
+        lambda indices: _batch(indices, material.data, encoder, recipe),
+        recipe.optimization,
+        out,
+        recipe="text-to-image",
+        kind="text-to-image",
+        config=config.to_json(),
+        hyper_parameters={
+            **hyper_parameters(recipe),
+            **material.identity,
+            **({"init": start.fingerprint} if start else {}),
+        },
+        preview=_previewer(config, material),
+        card=material.card,
+        resume=go_on,
+    )
+    _bring_along(material.first_stage, out / "model")
+    return result
 
-    def batch_of(indices: np.ndarray) -> Batch:
-        return _batch(indices, data, encoder, recipe)
+
+class _Material(NamedTuple):
+    """What is trained on and over. prompts, above: of the previews. identity: of the data, kept with the hyper-parameters."""
+
+    first_stage: Checkpoint
+    data: LatentScenes
+    card: str = CARD
+    prompts: Sequence[str] = PREVIEW_PROMPTS
+    above: NDArray[np.uint8] | None = None
+    identity: Mapping[str, str] = MappingProxyType({})
+
+
+def _material(
+    recipe: TextToImageRecipe, out: Path, first_stage: Checkpoint, encoder: UniversalSentenceEncoder, *, resume: bool
+) -> _Material:
+    from ornstein.recipes import own_pictures
+    from ornstein.training import main_process_first
+
+    if recipe.data is None:
+        with main_process_first():  # the others read what it has written
+            return _Material(first_stage, _latents(recipe, out, first_stage, encoder, None))
+    with main_process_first():
+        pictures = own_pictures.read_pictures(recipe.data, out, recipe.network, encoder, resume=resume)
+    stage, measured = own_pictures.fitting_autoencoder(pictures, first_stage, recipe, out, resume=resume)
+    with main_process_first():
+        data = _latents(recipe, out, stage, encoder, pictures)
+    prompts, above = own_pictures.preview_cases(pictures, encoder, recipe.network.text_length)
+    identity = {"data_fingerprint": pictures.fingerprint}
+    return _Material(stage, data, own_pictures.card(pictures, recipe, measured), prompts, above, identity)
+
+
+def _network(recipe: TextToImageRecipe, data: LatentScenes, encoder: UniversalSentenceEncoder, start: Checkpoint | None) -> DiT:
+    import torch
+
+    from ornstein.images import load_strictly
+
+    model = DiT(recipe.network)
+    if start is not None:
+        return load_strictly(model, start)
+    sample = np.unique(np.random.default_rng(0).integers(0, len(data), 4096))
+    pieces = data.pieces[sample]
+    model.piece_std.copy_(torch.from_numpy(encoder.piece_vectors(pieces[pieces >= 0])).std())
+    return model
+
+
+def _loss_fn(recipe: TextToImageRecipe, schedule: NoiseSchedule) -> LossFn:
+    from ornstein.diffusion import ddpm_loss, loss_by_band
 
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         condition = TextCondition(batch["pieces"], batch["mask"])
@@ -158,35 +216,7 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
         bands = loss_by_band(result, schedule.num_steps, _BANDS) if len(result.t) >= 2 * _BANDS else ()
         return result.loss, {f"loss_band_{k + 1}_of_{_BANDS}": part for k, part in enumerate(bands)}
 
-    def build() -> DiT:
-        model = DiT(recipe.network)
-        if start is not None:
-            return load_strictly(model, start)
-        sample = np.unique(np.random.default_rng(0).integers(0, len(data), 4096))
-        pieces = data.pieces[sample]
-        model.piece_std.copy_(torch.from_numpy(encoder.piece_vectors(pieces[pieces >= 0])).std())
-        return model
-
-    result = train(
-        initialise(build, recipe.optimization.seed),
-        loss_fn,
-        batch_of,
-        recipe.optimization,
-        out,
-        recipe="text-to-image",
-        kind="text-to-image",
-        config=config.to_json(),
-        hyper_parameters={
-            **hyper_parameters(recipe),
-            **({"data_fingerprint": pictures.fingerprint} if pictures else {}),
-            **({"init": start.fingerprint} if start else {}),
-        },
-        preview=_previewer(config, first_stage, prompts, shown),
-        card=card,
-        resume=go_on,
-    )
-    _bring_along(first_stage, out / "model")
-    return result
+    return loss_fn
 
 
 def _start(recipe: TextToImageRecipe, first_stage: Checkpoint) -> Checkpoint:
@@ -196,13 +226,15 @@ def _start(recipe: TextToImageRecipe, first_stage: Checkpoint) -> Checkpoint:
 
     start = find_checkpoint(recipe.init, expect_kind="text-to-image")
     theirs = TextToImageConfig.from_json(start.config)
+    carried = start.path / "autoencoder"
     for what, mine, other in (
         ("network", recipe.network, theirs.network),
         ("prediction", recipe.prediction, theirs.prediction),
         ("autoencoder", first_stage.fingerprint, theirs.autoencoder_fingerprint),
     ):
         if mine != other:
-            advice = f"give --autoencoder {start.path / 'autoencoder'}" if what == "autoencoder" else "train as it was trained"
+            own = carried if carried.exists() else "autoencoder"
+            advice = f"give --autoencoder {own}" if what == "autoencoder" else "train as it was trained"
             raise CheckpointError(f"cannot start from {recipe.init}: its {what} is {other}, this recipe's is {mine}; {advice}")
     return start
 
@@ -292,10 +324,8 @@ def _batch(indices: np.ndarray, data: LatentScenes, encoder: Any, recipe: TextTo
     }
 
 
-def _previewer(
-    config: TextToImageConfig, first_stage: Checkpoint, prompts: list[str], above: NDArray[np.uint8] | None
-) -> Callable[[nn.Module, int, Path], None]:
-    """Draws the prompts side by side, below the pictures `above` where there are such."""
+def _previewer(config: TextToImageConfig, material: _Material) -> Callable[[nn.Module, int, Path], None]:
+    """Draws the prompts side by side, below their own pictures where there are such."""
 
     def preview(model: nn.Module, step: int, path: Path) -> None:
         import copy
@@ -304,9 +334,9 @@ def _previewer(
 
         from ornstein.images import TextToImagePipeline, load_autoencoder
 
-        pipeline = TextToImagePipeline(copy.deepcopy(model), load_autoencoder(first_stage), config)  # type: ignore[arg-type]
-        pictures = pipeline(prompts, num_inference_steps=25, batch_size=len(prompts))
-        rows = [list(above)] if above is not None else []
+        pipeline = TextToImagePipeline(copy.deepcopy(model), load_autoencoder(material.first_stage), config)  # type: ignore[arg-type]
+        pictures = pipeline(material.prompts, num_inference_steps=25, batch_size=len(material.prompts))
+        rows = [list(material.above)] if material.above is not None else []
         rows.append([np.asarray(picture) for picture in pictures])
         Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in rows])).save(path)
 
