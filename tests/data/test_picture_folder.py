@@ -234,6 +234,14 @@ def test_animations_give_their_first_picture_and_small_ones_grow(tmp_path: Path)
     assert read_square(tmp_path / "phone.jpg", 40)[1] == ()
 
 
+def test_a_phone_s_picture_with_a_second_one_behind_it_is_no_animation(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (64, 64), color) for color in (RED, BLUE)]
+    frames[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    pixels, said = read_square(tmp_path / "a.jpg", 64)
+    assert np.abs(pixels[32, 32].astype(int) - RED).max() <= 4
+    assert said == ()
+
+
 def test_what_cannot_be_used_says_why(tmp_path: Path) -> None:
     good = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(good, "JPEG")

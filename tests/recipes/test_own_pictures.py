@@ -180,6 +180,25 @@ def test_pictures_that_the_autoencoder_knows_leave_it_as_it_is(tmp_path: Path, c
     assert settings.keys().isdisjoint({"data", "scenes", "pair_share", "init"})
 
 
+def test_four_pictures_are_learnt_by_heart_each_under_its_own_caption(tmp_path: Path) -> None:
+    """The whole road, judged by what is drawn: read, encoded, learnt, drawn from words, decoded."""
+    colors = {"a red wall": (214, 66, 62), "green grass": (60, 160, 70), "the blue sea": (60, 110, 210), "snow": (250, 250, 248)}
+    (tmp_path / "flat").mkdir()
+    for k, (caption, color) in enumerate(colors.items()):
+        Image.new("RGB", (64, 64), color).save(tmp_path / "flat" / f"{k}.png")
+        (tmp_path / "flat" / f"{k}.txt").write_text(caption)
+    changes = {"steps": 120, "batch_size": 16, "learning_rate": 3e-3, "warmup_steps": 10, "ema_decay": 0.98}
+    never = {"preview_every": 1000, "checkpoint_every": 1000}
+    optimization = replace(_recipe(tmp_path).optimization, **changes, **never)  # type: ignore[arg-type]
+    recipe = _recipe(tmp_path / "flat", network=replace(SMALL, width=64), optimization=optimization)
+    train_text_to_image(recipe, tmp_path / "run")
+    pipeline = ornstein.load(tmp_path / "run", expect="text-to-image")
+    drawn = np.stack(pipeline(list(colors), num_inference_steps=20, guidance_scale=1.0)).mean((1, 2))  # type: ignore[operator]
+    distance = np.abs(drawn[:, None] - np.array(list(colors.values()))[None]).mean(-1)
+    assert distance.argmin(1).tolist() == [0, 1, 2, 3]
+    assert distance.diagonal().max() < 25
+
+
 def test_weights_of_another_model_are_where_it_starts(run: Path, folder: Path, tmp_path: Path) -> None:
     still = replace(_recipe(folder).optimization, steps=1, learning_rate=1e-12)
     stage = str(run / "model" / "autoencoder")
