@@ -44,9 +44,9 @@ def _prepare(folder: Path, tmp_path: Path) -> PreparedPictures:
 
 def test_a_text_beside_a_picture_is_its_caption_from_its_first_line(tmp_path: Path) -> None:
     _save(tmp_path / "a.PNG")
-    (tmp_path / "a.txt").write_bytes("\ufeff\n  a red\tsquare \nsecond line\n".encode())
+    (tmp_path / "a.txt").write_bytes("\ufeff  a red\tsquare \nsecond line\n".encode())
     _save(tmp_path / "sub" / "b.jpg")
-    (tmp_path / "sub" / "b.txt").write_text("größer 红色", encoding="utf-8")
+    (tmp_path / "sub" / "b.txt").write_text("\n \ngrößer 红色", encoding="utf-8")
     assert _captions(tmp_path) == {"a.PNG": "a red square", "sub/b.jpg": "größer 红色"}
     assert not list_folder(tmp_path).skipped
 
@@ -60,7 +60,8 @@ def test_metadata_name_files_and_captions(tmp_path: Path) -> None:
         {"file_name": "./deep/c.png", "text": "three"},
     ]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
-    (tmp_path / "metadata.csv").write_text('file_name,text\nd.png,"four,\nand more"\n')
+    # With the mark of byte order that spreadsheets write.
+    (tmp_path / "metadata.csv").write_text('\ufefffile_name,text\nd.png,"four,\nand more"\n')
     assert _captions(tmp_path) == {"a.png": "one", "b.png": "two", "deep/c.png": "three", "d.png": "four, and more"}
 
 
@@ -234,14 +235,6 @@ def test_animations_give_their_first_picture_and_small_ones_grow(tmp_path: Path)
     assert read_square(tmp_path / "phone.jpg", 40)[1] == ()
 
 
-def test_a_phone_s_picture_with_a_second_one_behind_it_is_no_animation(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (64, 64), color) for color in (RED, BLUE)]
-    frames[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
-    pixels, said = read_square(tmp_path / "a.jpg", 64)
-    assert np.abs(pixels[32, 32].astype(int) - RED).max() <= 4
-    assert said == ()
-
-
 def test_what_cannot_be_used_says_why(tmp_path: Path) -> None:
     good = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(good, "JPEG")
@@ -327,6 +320,8 @@ def test_a_second_look_decodes_nothing_and_renaming_changes_nothing(
     again = _prepare(folder, tmp_path)
     assert again.fingerprint == first.fingerprint
     assert np.array_equal(again.pixels, first.pixels)
+    for row, picture in enumerate(again.listing.pictures):
+        assert np.array_equal(again.pixels[row], read_square(folder / picture.name, 32)[0])
     assert {skipped.name for skipped in again.listing.skipped} == {skipped.name for skipped in first.listing.skipped}
     (folder / "stripes" / "2.txt").write_text("another caption")
     (folder / "stripes" / "renamed.png").rename(folder / "stripes" / "2.png")
@@ -358,9 +353,11 @@ def test_a_damaged_or_interrupted_cache_is_never_taken_for_whole(
     assert list((tmp_path / "cache").iterdir()) == []
     _prepare(folder, tmp_path)
     (pixels,) = (tmp_path / "cache").glob("*.rgb")
-    pixels.write_bytes(pixels.read_bytes()[:-1])
-    with pytest.raises(DataError, match="damaged"):
-        _prepare(folder, tmp_path)
+    whole = pixels.read_bytes()
+    for damaged in (whole[:-1], whole + whole[:3072]):
+        pixels.write_bytes(damaged)
+        with pytest.raises(DataError, match="damaged"):
+            _prepare(folder, tmp_path)
 
 
 def test_nothing_usable_says_what_was_looked_for_and_found(tmp_path: Path) -> None:

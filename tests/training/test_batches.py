@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ornstein.training.batches import Batch, prefetched, sample_indices
+from ornstein.training.batches import Batch, epoch_rows, prefetched, sample_indices
 
 CPU = torch.device("cpu")
 
@@ -24,6 +24,16 @@ def test_the_processes_share_the_batch_of_one(step: int, share: int, world: int)
 
 def _numbers(indices: np.ndarray) -> Batch:
     return {"index": torch.from_numpy(indices)}
+
+
+def test_every_row_comes_once_an_epoch_in_another_order_however_the_stream_is_cut() -> None:
+    stream = epoch_rows(np.arange(21), 7, seed=0, stream=4)
+    epochs = stream.reshape(3, 7)
+    assert np.array_equal(np.sort(epochs, axis=1), np.tile(np.arange(7), (3, 1)))
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    pieces = [epoch_rows(np.arange(start, min(start + 5, 21)), 7, seed=0, stream=4) for start in range(0, 21, 5)]
+    assert np.array_equal(np.concatenate(pieces), stream)
+    assert not np.array_equal(epoch_rows(np.arange(21), 7, seed=0, stream=5), stream)
 
 
 def test_batches_come_in_order_and_end() -> None:
