@@ -116,7 +116,7 @@ def test_captions_without_pictures_and_broken_rows_are_listed(tmp_path: Path) ->
     (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
     assert _captions(tmp_path) == {"a.png": "good"}
     reasons = _reasons(tmp_path)
-    assert reasons["gone.txt"] == "a caption without a picture"
+    assert reasons["gone.txt"] == "is a caption without a picture"
     assert "UTF-8" in reasons["b.txt"]
     assert reasons["c.txt"] == "is an empty caption"
     for number, said in ((1, "no row"), (2, "no row"), (3, "no row"), (4, "without a picture"), (5, "without a picture")):

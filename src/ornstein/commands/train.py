@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RECIPES: dict[str, str] = {
     "autoencoder": "128 px emoji scenes to 16×16×4 latents and back",
-    "text-to-image": "a diffusion transformer over those latents, steered by a sentence",
+    "text-to-image": "a diffusion transformer over those latents, steered by a sentence; on your own pictures with --data FOLDER",
     "emoji-classifier": "the frozen judge that names the object in a picture",
     "ddpm-pixels": "diffusion over the pixels of 32 px icons",
     "gan": "a modern GAN (relativistic loss, R1 and R2) on the same icons",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _METADATA = ("metadata.jsonl", "metadata.csv")
 Source = str  # ".txt", "metadata" or "sub-folder"
-_NO_PICTURE, _NO_CAPTION = "a caption without a picture", "has no caption"
+_NO_PICTURE, _NO_CAPTION = "is a caption without a picture", "has no caption"
 
 
 @dataclass(frozen=True)
