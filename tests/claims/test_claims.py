@@ -17,7 +17,7 @@ from ornstein.claims.comparison import Comparison
 from ornstein.claims.forward_process import _slope, _worst_z
 from ornstein.claims.objective import _mean_over_time
 from ornstein.claims.outcome import mean_measure
-from ornstein.claims.predictions import _kernel_distance, _sliced_wasserstein, judge
+from ornstein.claims.predictions import _kernel_distance, judge, sliced_wasserstein
 from ornstein.claims.small_models import mixture
 from ornstein.cli import main
 from ornstein.core.errors import DataError, OrnsteinError, TrainingDivergedError, UnknownNameError
@@ -173,8 +173,8 @@ def test_the_distances_by_hand() -> None:
     """A shift by c along one axis of the plane: W2² is c² cos² over directions, c²/2 on average. Kernel distance: the plain sums."""
     x = mixture().sample(2000, torch.Generator().manual_seed(0))
     shifted = x + torch.tensor([0.4, 0.0])
-    assert _sliced_wasserstein(x, x.flip(0)) < 1e-12
-    assert abs(_sliced_wasserstein(x, shifted) - 0.4 / math.sqrt(2)) < 0.03
+    assert sliced_wasserstein(x, x.flip(0)) < 1e-12
+    assert abs(sliced_wasserstein(x, shifted) - 0.4 / math.sqrt(2)) < 0.03
     a, b = (torch.randn(5, 3, generator=torch.Generator().manual_seed(k), dtype=torch.float64) for k in (1, 2))
     scale = float(b.square().mean().sqrt())
     kernel = lambda p, q: (float(p @ q) / scale**2 / 3 + 1) ** 3  # noqa: E731

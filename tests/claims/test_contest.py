@@ -9,8 +9,8 @@ from torch import nn
 
 from ornstein.claims.arithmetic import count_flops
 from ornstein.claims.comparison import Comparison
-from ornstein.claims.contest import _Once, _roughness, contestants, judge_parts, overall
-from ornstein.claims.outcome import Measure
+from ornstein.claims.contest import _Once, _roughness, contestants, judge_parts
+from ornstein.claims.outcome import Measure, combined
 from ornstein.core.errors import DivergenceError
 from ornstein.data.icons import icon_names, icons
 
@@ -59,9 +59,9 @@ def test_a_failed_run_is_what_instability_means() -> None:
 
 
 def test_the_rows_verdict_is_its_weakest_part() -> None:
-    assert overall({"a": "supported", "b": "supported"}) == "supported"
-    assert overall({"a": "supported", "b": "cannot tell"}) == "cannot tell"
-    assert overall({"a": "refuted", "b": "cannot tell"}) == "refuted"
+    assert combined({"a": "supported", "b": "supported"}) == "supported"
+    assert combined({"a": "supported", "b": "cannot tell"}) == "cannot tell"
+    assert combined({"a": "refuted", "b": "cannot tell"}) == "refuted"
 
 
 def test_arithmetic_is_counted_by_hand() -> None:

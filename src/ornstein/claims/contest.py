@@ -20,7 +20,7 @@ from scipy import stats
 from ornstein.claims.arithmetic import count_flops
 from ornstein.claims.comparison import Comparison
 from ornstein.claims.likelihoods import likelihoods
-from ornstein.claims.outcome import Measure, Outcome
+from ornstein.claims.outcome import Measure, Outcome, combined
 from ornstein.core.errors import DivergenceError
 from ornstein.data.icons import icon_names, icons
 from ornstein.images import Extractor, frechet_distance, kernel_distance, manifold_scores
@@ -63,7 +63,7 @@ def contestants() -> dict[str, Contestant]:
 def diffusion_gan_vae(folder: Path, quick: bool) -> Outcome:
     """D8. Three trainings of each; pictures scored against fresh real ones, timed in turns, and their likelihood where there is one."""
     seeds, n = (SEEDS[:2], 30) if quick else (SEEDS, 2000)
-    entered = {name: _sized(one, quick) for name, one in contestants().items()}
+    entered = {name: sized(one, quick) for name, one in contestants().items()}
     judge = _judge()
     truth = _Truth.of(n, entered["diffusion"].recipe, judge)
     comparisons = _comparisons(truth, len(seeds))
@@ -80,7 +80,7 @@ def diffusion_gan_vae(folder: Path, quick: bool) -> Outcome:
     costs = {name: _cost(one) for name, one in entered.items()}
     parts = judge_parts(comparisons, milliseconds)
     return Outcome(
-        overall(parts),
+        combined(parts),
         "; ".join(f"{part}: {verdict}" for part, verdict in parts.items())
         + "; a VAE's likelihood is not exact: it has a bound, which more samples tighten",
         (
@@ -128,13 +128,6 @@ def judge_parts(comparisons: dict[str, Comparison], milliseconds: dict[str, floa
     elif sharpness.beats("VAE", "diffusion", _LEVEL / 2):
         parts["a VAE's pictures are blurred"] = "refuted"
     return parts
-
-
-def overall(parts: dict[str, Verdict]) -> Verdict:
-    """Refuted where a part is, supported where all are."""
-    if "refuted" in parts.values():
-        return "refuted"
-    return "supported" if set(parts.values()) == {"supported"} else "cannot tell"
 
 
 def _less_stable(distance: Comparison) -> Verdict:
@@ -235,6 +228,21 @@ class _Once:
         return self._found[quality]
 
 
+def trained(name: str, one: Contestant, seed: int, folder: Path) -> Any:
+    """The model of one run in `folder/runs`, trained there unless it is there already.
+
+    The run's folder says by which recipe, so that a claim that was interrupted goes on where it stood and never takes another's run.
+    """
+    import ornstein
+
+    recipe = replace(one.recipe, data_seed=seed, optimization=replace(one.recipe.optimization, seed=seed))
+    stamp = hashlib.sha256(json.dumps(asdict(recipe), default=str).encode()).hexdigest()[:8]
+    out = folder / "runs" / f"{name.replace(' ', '-')}-{seed}-{stamp}"
+    if not (out / "model" / "config.json").exists():
+        one.train(recipe, out, resume=any((out / "checkpoints").glob("step-*")))
+    return ornstein.load(out)
+
+
 def _run(
     name: str,
     one: Contestant,
@@ -246,15 +254,7 @@ def _run(
     sheets: dict[str, NDArray[np.uint8]],
 ) -> dict[str, float]:
     """Train, draw, score; the model joins `models`, and the first of each method `sheets`."""
-    import ornstein
-
-    recipe = replace(one.recipe, data_seed=seed, optimization=replace(one.recipe.optimization, seed=seed))
-    # The folder says by which recipe, so that a claim that was interrupted goes on where it stood, and another's run is never taken.
-    stamp = hashlib.sha256(json.dumps(asdict(recipe), default=str).encode()).hexdigest()[:8]
-    out = folder / "runs" / f"{name.replace(' ', '-')}-{seed}-{stamp}"
-    if not (out / "model" / "config.json").exists():
-        one.train(recipe, out, resume=any((out / "checkpoints").glob("step-*")))
-    model = ornstein.load(out)
+    model = trained(name, one, seed, folder)
     drawn = model.draw(range(len(truth.pictures)), seed=EVALUATION_SEED + 2)
     models[name].append(model)
     sheets.setdefault(name, _sheet(drawn))
@@ -301,7 +301,8 @@ def _judge() -> EmojiJudge:
     return ornstein.load("emoji-classifier", expect="emoji-classifier")
 
 
-def _sized(one: Contestant, quick: bool) -> Contestant:
+def sized(one: Contestant, quick: bool) -> Contestant:
+    """The contestant as it is, or for a quick run with next to no training."""
     if not quick:
         return one
     small = replace(one.recipe.optimization, steps=2, batch_size=4, warmup_steps=0, checkpoint_every=2, preview_every=2)

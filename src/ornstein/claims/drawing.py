@@ -25,12 +25,13 @@ def plot(
     x: str,
     y: str,
     log: bool = False,
+    log_x: bool = False,
     bands: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]] | None = None,
 ) -> NDArray[np.uint8]:
     """Curves over x in one figure.
 
     Args:
-        curves: by label, (places, values). bands: by the same labels, the lower and upper bound of a shaded band. log: of y.
+        curves: by label, (places, values). bands: by the same labels, the lower and upper bound of a shaded band. log, log_x: scales.
     """
     import matplotlib as mpl
 
@@ -39,10 +40,10 @@ def plot(
 
     figure, axes = plt.subplots(figsize=(6.4, 3.6), dpi=120, layout="constrained")
     for label, (places, values) in curves.items():
-        (line,) = axes.plot(places, values, label=label, linewidth=1.5)
+        (line,) = axes.plot(places, values, label=label, linewidth=1.5, marker="o" if len(places) < 12 else None, markersize=3.5)
         if bands and label in bands:
             axes.fill_between(places, *bands[label], color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.set(xlabel=x, ylabel=y, yscale="log" if log else "linear")
+    axes.set(xlabel=x, ylabel=y, yscale="log" if log else "linear", xscale="log" if log_x else "linear")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, alpha=0.25)
     axes.legend(frameon=False, fontsize=8)

@@ -61,6 +61,8 @@ LEDGER: tuple[Claim, ...] = (
     Claim(
         "D5",
         "DDPM needs about 1,000 steps; DDIM skips steps, 10 to 100 times faster at nearly equal quality, with the same marginals",
+        "fewer_steps:fewer_steps",
+        40,
     ),
     Claim("D6", "latent diffusion is several times faster than pixels at the same quality, with slight artefacts"),
     Claim("D7", "guidance trades diversity for alignment; scales of 7 to 15; drop the condition in 10 to 20 % of training"),

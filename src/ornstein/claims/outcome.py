@@ -12,7 +12,7 @@ from scipy import stats
 from ornstein.core.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -58,6 +58,13 @@ class Outcome:
             "seeds": list(self.seeds),
             "settings": self.settings,
         }
+
+
+def combined(parts: Mapping[str, Verdict]) -> Verdict:
+    """Of a statement in several parts: refuted where one is, supported where all are."""
+    if "refuted" in parts.values():
+        return "refuted"
+    return "supported" if set(parts.values()) == {"supported"} else "cannot tell"
 
 
 def mean_measure(name: str, values: Sequence[float] | NDArray[np.floating], unit: str = "") -> Measure:

@@ -111,7 +111,7 @@ def _on_mixture(folder: Path, schedule: NoiseSchedule, seeds: tuple[int, ...], q
     steps, n = (40, 300) if quick else (2000, 8192)
     data = mixture()
     real, again = (data.sample(n, torch.Generator().manual_seed(EVALUATION_SEED + k)) for k in (0, 1))
-    floor = Measure("floor: sliced Wasserstein distance of two fresh samples", _sliced_wasserstein(real, again), n=n)
+    floor = Measure("floor: sliced Wasserstein distance of two fresh samples", sliced_wasserstein(real, again), n=n)
     comparison = Comparison("on the mixture", "sliced Wasserstein distance on the mixture", floor, len(seeds))
     errors: dict[str, list[NDArray[np.float64]]] = {}
 
@@ -127,7 +127,7 @@ def _on_mixture(folder: Path, schedule: NoiseSchedule, seeds: tuple[int, ...], q
         )
         drawn = _draw(model, schedule, kind, (2,), n, 1024)
         errors.setdefault(kind, []).append(_excess_of_x_0(model, data, schedule, kind))
-        return _sliced_wasserstein(drawn.double(), real)
+        return sliced_wasserstein(drawn.double(), real)
 
     for kind in PREDICTIONS:
         for seed in seeds:
@@ -217,7 +217,7 @@ def _draw(
     return drawn
 
 
-def _sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128) -> float:
+def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128) -> float:
     """The mean, over directions, of the distance between sorted projections (Rabin et al. 2011), order 2."""
     rng = torch.Generator().manual_seed(EVALUATION_SEED)
     directions = torch.nn.functional.normalize(torch.randn(a.shape[1], projections, generator=rng, dtype=torch.float64), dim=0)
