@@ -66,6 +66,21 @@ def test_a_table_for_people(capsys: pytest.CaptureFixture[str], two: tuple[Path,
     assert "no floor" in out
 
 
+def test_copies_are_named_as_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    n = 99
+    real, training = _folder(tmp_path / "real", _scenes(94, n)), _folder(tmp_path / "training", _scenes(95, 20))
+    pictures = _scenes(96, n)
+    pictures[41] = _scenes(95, 8)[7]
+    drawn = _folder(tmp_path / "drawn", pictures)
+    code, out, _ = _run(capsys, real, drawn, "--training", training, "--json")
+    assert code == 0
+    sets = json.loads(out)["sets"]
+    assert sets["real"]["copies"] is None
+    nearest = sets[str(drawn)]["copies"]["closest"][0]
+    assert (nearest["drawn"], nearest["training"]) == (str(drawn / "041.png"), str(training / "007.png"))
+    assert nearest["distance"] == pytest.approx(0, abs=1e-4)
+
+
 def test_different_numbers_are_refused(capsys: pytest.CaptureFixture[str], two: tuple[Path, Path]) -> None:
     (two[1] / "007.png").unlink()
     _refused(_run(capsys, *two), "holds 8 pictures", "holds 7", "take 7 of each")

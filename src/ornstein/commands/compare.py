@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -14,6 +14,7 @@ from ornstein.core.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ornstein.evaluation import QualityReport
     from ornstein.images import EmojiJudge, Extractor, Features
 
 _FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -40,7 +41,7 @@ def compare(
         real: Pictures that training never saw.
         drawn: A folder a model.
         again: A second folder of real pictures, for the floor: what a perfect model would score.
-        training: What the models were trained on, of any number: drawn pictures that copy it are counted.
+        training: What the models were trained on, of any number: copies of it are counted, and --json names the nearest.
         neighbours: k of the balls for precision, recall, density and coverage.
         json_output: Print JSON instead of a table.
     """
@@ -74,8 +75,17 @@ def compare(
         known=judge.names,
         k=neighbours,
     )
-    print(json.dumps(report.to_json(), ensure_ascii=False) if json_output else report.table())
+    print(json.dumps(_with_paths(report, files, trained or []), ensure_ascii=False) if json_output else report.table())
     return 0
+
+
+def _with_paths(report: QualityReport, files: dict[str, list[Path]], trained: list[Path]) -> dict[str, Any]:
+    """The report's JSON with the likeliest copies as files, to look at side by side."""
+    result = report.to_json()
+    for name, figures in result["sets"].items():
+        for pair in figures["copies"]["closest"] if figures["copies"] else []:
+            pair["drawn"], pair["training"] = str(files[name][pair["drawn"]]), str(trained[pair["training"]])
+    return result
 
 
 class _Set(NamedTuple):
