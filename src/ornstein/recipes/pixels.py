@@ -85,7 +85,13 @@ class GANRecipe:
     network: R3GANConfig = field(default_factory=R3GANConfig)
     optimization: Optimization = field(
         default_factory=lambda: _optimization(
-            1460, learning_rate=5e-4, betas=(0.0, 0.99), weight_decay=0.0, max_grad_norm=None, final_learning_rate_fraction=0.25
+            5840,
+            batch_size=8,
+            learning_rate=3e-4,
+            betas=(0.0, 0.99),
+            weight_decay=0.0,
+            max_grad_norm=None,
+            final_learning_rate_fraction=0.25,
         )
     )
     names: int = 20
