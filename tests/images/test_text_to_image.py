@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import ornstein
 from ornstein.core.checkpoint import read_checkpoint, write_checkpoint
 from ornstein.core.errors import CheckpointError, DataError, UnknownNameError
-from ornstein.diffusion import NoiseSchedule
-from ornstein.images import TextToImageConfig, TextToImagePipeline
+from ornstein.diffusion import NoiseSchedule, Step
+from ornstein.images import (
+    DrawingSettings,
+    TextToImageConfig,
+    TextToImagePipeline,
+    image_to_image,
+    inpaint,
+    interpolate,
+)
 from ornstein.networks.autoencoder import Autoencoder, AutoencoderConfig
-from ornstein.networks.dit import DiT, DiTConfig
+from ornstein.networks.dit import DiT, DiTConfig, TextCondition
 
 NETWORK = DiTConfig(width=32, depth=1, heads=2)
 STAGE = AutoencoderConfig(quarter_channels=8, eighth_channels=8, encoder_blocks=1, decoder_blocks=1)
@@ -209,3 +218,72 @@ def test_a_damaged_or_foreign_neighbour_is_no_obstacle(tmp_path: Path) -> None:
     assert TextToImagePipeline.from_checkpoint(read_checkpoint(folder), [own])
     with pytest.raises(CheckpointError, match=r"found: .*autoencoder.*damaged"):
         TextToImagePipeline.from_checkpoint(read_checkpoint(folder))
+
+
+def test_guidance_acts_within_its_interval_alone(pipeline: TextToImagePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two branches inside, one outside; the whole way is guidance as ever, and an interval without a step is guidance 1."""
+    seen: list[tuple[int, int]] = []
+    network = pipeline.denoiser.forward
+
+    def watched(x: torch.Tensor, t: torch.Tensor, condition: TextCondition) -> torch.Tensor:
+        seen.append((int(t[0]), len(x)))
+        return network(x, t, condition)
+
+    monkeypatch.setattr(pipeline.denoiser, "forward", watched)
+    settings = DrawingSettings(4, 3.0, guidance_interval=(250, 700))
+    drawn = {"noise": _draw(pipeline, "a dog", guidance_scale=3.0, guidance_interval=(250, 700))[0]}
+    assert seen == [(1000, 1), (750, 1), (500, 2), (250, 2)]
+    start = Image.fromarray(drawn["noise"])
+    mask = Image.fromarray(np.repeat(np.array([0, 255], np.uint8), 64)[None].repeat(128, 0))
+    for draw in (
+        lambda: image_to_image(pipeline, "a dog", start, strength=1.0, settings=settings),
+        lambda: inpaint(pipeline, "a dog", start, mask, settings=settings),
+        lambda: interpolate(pipeline, ("a dog", "a key"), 2, settings=settings, only=[0]),
+    ):
+        seen.clear()
+        draw()
+        assert seen == [(1000, 1), (750, 1), (500, 2), (250, 2)]
+    whole, none, plain, guided = (
+        _draw(pipeline, "a dog", guidance_scale=w, guidance_interval=interval)[0]
+        for w, interval in ((3.0, (0, 1000)), (3.0, (1, 249)), (1.0, None), (3.0, None))
+    )
+    assert np.array_equal(whole, guided)
+    assert np.array_equal(none, plain)
+    assert not np.array_equal(drawn["noise"], plain)
+    for interval in ((3, 2), (-1, 5), (0, 1001)):
+        with pytest.raises(DataError, match="LOW HIGH in time steps"):
+            pipeline("a dog", guidance_interval=interval)
+
+
+def test_pictures_are_streamed_as_they_are_finished(pipeline: TextToImagePipeline) -> None:
+    """The first one costs the steps of its own batch; mistakes are refused before any; all are those of the call."""
+    taken: list[int] = []
+
+    def track(steps: Iterator[Step], total: int) -> Iterator[Step]:
+        assert total == 3 * 4
+        for step in steps:
+            taken.append(step.index)
+            yield step
+
+    settings = DrawingSettings(4, seed=5)
+    stream = pipeline.stream(["a key"] * 5, range(5), settings, batch_size=2, track=track)
+    drawn = [np.asarray(next(stream))]
+    assert taken == [0, 1, 2, 3]
+    drawn += [np.asarray(picture) for picture in stream]
+    assert taken == [0, 1, 2, 3] * 3
+    assert np.array_equal(drawn, _draw(pipeline, "a key", seed=5, num_images_per_prompt=5, batch_size=2))
+    with pytest.raises(DataError, match="empty"):
+        pipeline.stream(["a key", " "], [0, 1], settings)
+    with pytest.raises(DataError, match="batch size"):
+        pipeline.stream(["a key"], [0], settings, batch_size=0)
+    with pytest.raises(DataError, match="finite"):
+        pipeline.stream(["a key"], [0], DrawingSettings(guidance_scale=float("inf")))
+
+
+def test_frames_are_drawn_alone_as_among_the_others(pipeline: TextToImagePipeline) -> None:
+    settings = DrawingSettings(3, eta=1.0)
+    every = interpolate(pipeline, ("a key", "a dog"), 4, settings=settings)
+    one = interpolate(pipeline, ("a key", "a dog"), 4, settings=settings, only=[2])
+    assert [np.array_equal(np.asarray(one[0]), np.asarray(frame)) for frame in every] == [False, False, True, False]
+    with pytest.raises(DataError, match="0 … 3"):
+        interpolate(pipeline, ("a key", "a dog"), 4, only=[4])

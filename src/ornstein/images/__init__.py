@@ -2,7 +2,7 @@
 
 from ornstein.images.alignment import Alignment, Reading, align, names_in_place, read
 from ornstein.images.autoencoding import autoencoder_loss, psnr, reconstruction_psnr, to_pixels, to_tensor
-from ornstein.images.editing import DrawingSettings, image_to_image, inpaint, interpolate
+from ornstein.images.editing import image_to_image, inpaint, interpolate, times_below
 from ornstein.images.features import Extractor, Features
 from ornstein.images.judge import EmojiJudge, Verdict
 from ornstein.images.pixel_models import GAN, VAE, PixelDiffusion, PixelDiffusionConfig, PixelModel
@@ -20,7 +20,8 @@ from ornstein.images.quality import (
     nearest_neighbours,
     vendi_score,
 )
-from ornstein.images.text_to_image import SamplerName, TextToImageConfig, TextToImagePipeline
+from ornstein.images.settings import DrawingSettings, SamplerName
+from ornstein.images.text_to_image import TextToImageConfig, TextToImagePipeline
 from ornstein.images.weights import load_autoencoder, load_strictly
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "psnr",
     "read",
     "reconstruction_psnr",
+    "times_below",
     "to_pixels",
     "to_tensor",
     "vendi_score",

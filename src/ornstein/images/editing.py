@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ornstein.core.errors import DataError
 from ornstein.data.pictures import to_rgb
 from ornstein.diffusion import KeyedNoise, KnownData, time_steps
 from ornstein.images.autoencoding import to_tensor
+from ornstein.images.settings import DrawingSettings
 from ornstein.networks.autoencoder import DOWNSAMPLING
 from ornstein.networks.dit import TextCondition
 
@@ -24,20 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from ornstein.diffusion.sampling import Denoiser
-    from ornstein.images.text_to_image import SamplerName, TextToImagePipeline
-
-
-@dataclass(frozen=True)
-class DrawingSettings:
-    """How to draw, as for `TextToImagePipeline.__call__`. num_inference_steps: of a whole way from noise to picture."""
-
-    num_inference_steps: int = 50
-    guidance_scale: float = 4.0
-    seed: int = 0
-    sampler: SamplerName = "ddim"
-    eta: float = 0.0
-    negative_prompt: str = ""
+    from ornstein.diffusion.sampling import Denoiser, Step
+    from ornstein.images.text_to_image import TextToImagePipeline
 
 
 def image_to_image(
@@ -103,6 +92,7 @@ def interpolate(
     frames: int,
     *,
     seeds: tuple[int, int] | None = None,
+    only: Sequence[int] | None = None,
     settings: DrawingSettings | None = None,
     track: Callable[[Iterator[Any], int], Iterator[Any]] = lambda steps, total: steps,
 ) -> list[Image]:
@@ -112,6 +102,7 @@ def interpolate(
         frames: two at least; the first and the last are the two prompts' own pictures.
         seeds: of the first and the last frame's noise; between them it turns from one to the other, at the same length (White 2016).
             By default both are the settings' seed.
+        only: the frames to draw, if not all.
 
     Raises:
         DataError: as for `image_to_image`.
@@ -119,24 +110,23 @@ def interpolate(
     settings = settings or DrawingSettings()
     if frames < 2:
         raise DataError(f"an interpolation has at least two frames, got {frames}")
+    if only is not None and not all(0 <= k < frames for k in only):
+        raise DataError(f"the frames of {frames} are 0 … {frames - 1}, got {list(only)}")
     pipeline.check_prompts([*prompts, *filter(None, [settings.negative_prompt])])
     first, last = (KeyedNoise(seed, [0], pipeline.device) for seed in seeds or (settings.seed, settings.seed))
     stepper = pipeline.sampler(settings.sampler, settings.num_inference_steps, settings.eta)
-    ticks = track(iter(range(frames * stepper.num_steps)), frames * stepper.num_steps)
     both, nothing = pipeline.conditions(prompts, settings.negative_prompt)
-    guided = pipeline.guided(settings.guidance_scale, _row(nothing, 0))
-    pictures = []
-    for k in range(frames):
+    guided = pipeline.guided(settings.guidance_scale, _row(nothing, 0), settings.guidance_interval)
+
+    @torch.inference_mode()
+    def walk(k: int) -> Iterator[Step]:
         share = k / (frames - 1)
         mixed, noise = _Mixed(guided, _row(both, 0), _row(both, 1), share), _TurnedNoise(first, last, share)
-        x = noise.initial(pipeline.latent_shape)
-        with torch.inference_mode():
-            for step in stepper.iterate(mixed, x, None, noise):
-                next(ticks, None)
-                x = step.x
-        pictures.append(_image(pipeline.decode(x)[0]))
-    next(ticks, None)
-    return pictures
+        yield from stepper.iterate(mixed, noise.initial(pipeline.latent_shape), None, noise)
+
+    wanted = range(frames) if only is None else only
+    steps = track(chain.from_iterable(map(walk, wanted)), len(wanted) * stepper.num_steps)
+    return [_image(pipeline.decode(step.x)[0]) for step in steps if step.index == stepper.num_steps - 1]
 
 
 class _Mixed:
@@ -178,13 +168,8 @@ def _draw(
     wrap: Callable[[Denoiser], Denoiser] = lambda denoiser: denoiser,
 ) -> NDArray[np.uint8]:
     """From `known`, noised to the first time step at or below `strength` · T, along the rest of the whole way's steps."""
-    if not 0.0 < strength <= 1.0:
-        raise DataError(f"the strength lies between 0 (excluded) and 1, got {strength}")
     pipeline.check_prompts([prompt, *filter(None, [settings.negative_prompt])])
-    steps = pipeline.schedule.num_steps
-    times = [t for t in time_steps(steps, settings.num_inference_steps, "trailing") if t <= strength * steps]
-    if not times:
-        raise DataError(f"{settings.num_inference_steps} steps leave none below a strength of {strength}: take more of either")
+    times = times_below(pipeline, strength, settings.num_inference_steps)
     stepper = pipeline.sampler(settings.sampler, len(times), settings.eta, times)
     noise = KeyedNoise(settings.seed, [0], pipeline.device).initial(pipeline.latent_shape)
     x = pipeline.schedule.add_noise(known, torch.tensor(times[:1], device=pipeline.device), noise)
@@ -195,12 +180,28 @@ def _draw(
         settings.guidance_scale,
         settings.seed,
         negative_prompt=settings.negative_prompt,
+        guidance_interval=settings.guidance_interval,
         start=x,
         wrap=wrap,
     )
     for step in track(walk, stepper.num_steps):
         x = step.x
     return pipeline.decode(x)[0]
+
+
+def times_below(pipeline: TextToImagePipeline, strength: float, num_steps: int) -> list[int]:
+    """The time steps, of `num_steps` for the whole way, that are left from `strength` · T on.
+
+    Raises:
+        DataError: there is none, or a number is out of range.
+    """
+    if not 0.0 < strength <= 1.0:
+        raise DataError(f"the strength lies between 0 (excluded) and 1, got {strength}")
+    steps = pipeline.schedule.num_steps
+    times = [t for t in time_steps(steps, num_steps, "trailing") if t <= strength * steps]
+    if not times:
+        raise DataError(f"{num_steps} steps leave none below a strength of {strength}: take more of either")
+    return times
 
 
 def _rgb(image: Image, pipeline: TextToImagePipeline, behind: str = "white") -> NDArray[np.uint8]:

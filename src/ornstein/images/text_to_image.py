@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from ornstein.diffusion import (
     Step,
 )
 from ornstein.images.autoencoding import to_pixels
+from ornstein.images.settings import DrawingSettings, SamplerName
 from ornstein.images.weights import load_autoencoder, load_strictly
 from ornstein.language import UniversalSentenceEncoder, check_text
 from ornstein.networks.autoencoder import DOWNSAMPLING, Autoencoder
@@ -36,12 +38,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from PIL.Image import Image
     from torch import Tensor
 
     from ornstein.core.checkpoint import Checkpoint
     from ornstein.diffusion.sampling import Denoiser
 
-SamplerName = Literal["ddim", "ddpm", "dpm++", "dpm++3m", "dpm++sde", "euler", "heun"]
 _SAMPLERS: dict[str, type[Sampler]] = {
     "ddim": DDIM,
     "ddpm": DDPM,
@@ -82,8 +84,17 @@ class TextToImagePipeline:
     """
 
     def __init__(
-        self, denoiser: DiT, autoencoder: Autoencoder, config: TextToImageConfig, device: str | torch.device = "cpu"
+        self,
+        denoiser: DiT,
+        autoencoder: Autoencoder,
+        config: TextToImageConfig,
+        device: str | torch.device = "cpu",
+        fingerprint: str = "",
     ) -> None:
+        """
+        Args:
+            fingerprint: of the checkpoint that the networks were read from, if they were.
+        """
         self.config = config
         self.device = torch.device(device)
         self.denoiser = denoiser.to(self.device).eval()
@@ -106,7 +117,8 @@ class TextToImagePipeline:
         config = TextToImageConfig.from_json(checkpoint.config)
         places = [checkpoint.path / "autoencoder", checkpoint.path.parent / "autoencoder", *autoencoders]
         first_stage = _first_stage(config.autoencoder_fingerprint, places, checkpoint.path)
-        return cls(load_strictly(DiT(config.network), checkpoint), load_autoencoder(first_stage), config, device)
+        networks = load_strictly(DiT(config.network), checkpoint), load_autoencoder(first_stage)
+        return cls(*networks, config, device, checkpoint.fingerprint)
 
     def condition(self, prompts: Sequence[str]) -> TextCondition:
         """The prompts as the denoiser reads them, padded to the longest of them."""
@@ -128,9 +140,10 @@ class TextToImagePipeline:
         sampler: SamplerName = "ddim",
         eta: float = 0.0,
         negative_prompt: str = "",
+        guidance_interval: tuple[int, int] | None = None,
         batch_size: int = 1,
         track: Callable[[Iterator[Any], int], Iterator[Any]] = lambda steps, total: steps,
-    ) -> list[Any]:
+    ) -> list[Image]:
         """Pictures for one or several prompts.
 
         The noise of picture j of a prompt depends on (seed, j) alone, and by default each picture is denoised by itself
@@ -144,9 +157,10 @@ class TextToImagePipeline:
             num_images_per_prompt: pictures a prompt, in order: prompt 0's, prompt 1's, ….
             sampler: "ddim", "ddpm", "dpm++", "dpm++3m", "dpm++sde", "euler" or "heun". eta: DDIM's share of fresh noise, 0…1.
             negative_prompt: what guidance leads away from, instead of from no prompt at all. Has no effect at guidance 1.
+            guidance_interval: guide only at time steps t with low ≤ t ≤ high, of 1 … T; elsewhere the prompt is followed plainly (w = 1).
             batch_size: pictures denoised together. Above 1 it is faster on an accelerator, and pictures differ from those drawn
                 alone by rounding: matrix products of another shape add in another order.
-            track: wraps the iteration over steps, for a progress bar.
+            track: wraps the iteration over the steps (`Step`) of all batches, for a progress bar or to look at them.
 
         Returns:
             PIL images, `len(prompts) × num_images_per_prompt` of them.
@@ -154,8 +168,6 @@ class TextToImagePipeline:
         Raises:
             DataError: an empty or over-long prompt, or a number out of range. UnknownNameError: no such sampler.
         """
-        from PIL import Image
-
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if num_images_per_prompt < 1:
             raise DataError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}")
@@ -163,19 +175,31 @@ class TextToImagePipeline:
             if seed is not None:
                 raise DataError("give a seed or a generator, not both")
             seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
-        last = self.denoise(
-            [text for text in prompts for _ in range(num_images_per_prompt)],
-            [j for _ in prompts for j in range(num_images_per_prompt)],
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            seed=seed or 0,
-            sampler=sampler,
-            eta=eta,
-            negative_prompt=negative_prompt,
-            batch_size=batch_size,
-            track=track,
+        settings = DrawingSettings(
+            num_inference_steps, guidance_scale, seed or 0, sampler, eta, negative_prompt, guidance_interval
         )
-        return [Image.fromarray(picture) for picture in self.decode(last, batch_size)]
+        texts = [text for text in prompts for _ in range(num_images_per_prompt)]
+        indices = [j for _ in prompts for j in range(num_images_per_prompt)]
+        return list(self.stream(texts, indices, settings, batch_size=batch_size, track=track))
+
+    def stream(
+        self,
+        prompts: Sequence[str],
+        sample_indices: Sequence[int],
+        settings: DrawingSettings,
+        *,
+        batch_size: int = 1,
+        track: Callable[[Iterator[Any], int], Iterator[Any]] = lambda steps, total: steps,
+    ) -> Iterator[Image]:
+        """The pictures one by one, each as soon as its batch is finished: no more than one batch is held.
+
+        Picture i starts from the noise of (seed, sample_indices[i]). Other arguments and errors as for calling the pipeline; they are
+        checked at once, before the first picture is asked for.
+        """
+        from PIL import Image
+
+        batches = self._batches(prompts, sample_indices, settings, batch_size, track)
+        return (Image.fromarray(picture) for latents in batches for picture in self.decode(latents, batch_size))
 
     def denoise(
         self,
@@ -188,30 +212,45 @@ class TextToImagePipeline:
         sampler: SamplerName = "ddim",
         eta: float = 0.0,
         negative_prompt: str = "",
+        guidance_interval: tuple[int, int] | None = None,
         batch_size: int = 1,
         track: Callable[[Iterator[Any], int], Iterator[Any]] = lambda steps, total: steps,
     ) -> Tensor:
         """Latents (N, C, S, S) for N prompts; row i starts from the noise of (seed, sample_indices[i])."""
-        self.check_prompts([*prompts, *([negative_prompt] if negative_prompt else [])])
+        settings = DrawingSettings(num_inference_steps, guidance_scale, seed, sampler, eta, negative_prompt, guidance_interval)
+        return torch.cat(list(self._batches(prompts, sample_indices, settings, batch_size, track)))
+
+    def _batches(
+        self,
+        prompts: Sequence[str],
+        sample_indices: Sequence[int],
+        settings: DrawingSettings,
+        batch_size: int,
+        track: Callable[[Iterator[Any], int], Iterator[Any]],
+    ) -> Iterator[Tensor]:
+        """Latents of batch after batch. What is wrong is refused here, not at the first step."""
+        self.check_prompts([*dict.fromkeys(prompts), *filter(None, [settings.negative_prompt])])
         if batch_size < 1:
             raise DataError(f"the batch size must be at least 1, got {batch_size}")
-        if seed < 0 or not np.isfinite(guidance_scale):
-            raise DataError(f"seed must be ≥ 0 and guidance finite, got seed {seed} and guidance {guidance_scale}")
-        stepper = self.sampler(sampler, num_inference_steps, eta)
+        if settings.seed < 0:
+            raise DataError(f"the seed must be at least 0, got {settings.seed}")
+        self._check_guidance(settings.guidance_scale, settings.guidance_interval)
+        stepper = self.sampler(settings.sampler, settings.num_inference_steps, settings.eta)
         chunks = [slice(start, start + batch_size) for start in range(0, len(prompts), batch_size)]
-        finished = []
-        ticks = track(iter(range(len(chunks) * stepper.num_steps)), len(chunks) * stepper.num_steps)
-        for chunk in chunks:
-            x = torch.empty(0)
-            steps = self.trajectory(
-                prompts[chunk], sample_indices[chunk], stepper, guidance_scale, seed, negative_prompt=negative_prompt
+        walks = (
+            self.trajectory(
+                prompts[chunk],
+                sample_indices[chunk],
+                stepper,
+                settings.guidance_scale,
+                settings.seed,
+                negative_prompt=settings.negative_prompt,
+                guidance_interval=settings.guidance_interval,
             )
-            for step in steps:
-                next(ticks, None)
-                x = step.x
-            finished.append(x)
-        next(ticks, None)
-        return torch.cat(finished)
+            for chunk in chunks
+        )
+        steps = track(chain.from_iterable(walks), len(chunks) * stepper.num_steps)
+        return (step.x for step in steps if step.index == stepper.num_steps - 1)
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Refuse what this model cannot read.
@@ -237,6 +276,7 @@ class TextToImagePipeline:
         seed: int,
         *,
         negative_prompt: str = "",
+        guidance_interval: tuple[int, int] | None = None,
         start: Tensor | None = None,
         wrap: Callable[[Denoiser], Denoiser] = lambda denoiser: denoiser,
     ) -> Iterator[Step]:
@@ -247,13 +287,21 @@ class TextToImagePipeline:
         """
         noise = KeyedNoise(seed, list(sample_indices), device=self.device)
         condition, nothing = self.conditions(prompts, negative_prompt)
-        guided = wrap(self.guided(guidance_scale, nothing))
+        guided = wrap(self.guided(guidance_scale, nothing, guidance_interval))
         first = noise.initial(self.latent_shape) if start is None else start
         yield from stepper.iterate(guided, first, condition, noise)
 
-    def guided(self, scale: float, nothing: TextCondition) -> Denoiser:
-        """The network as a denoiser of latents, guided; `nothing` is what it is guided from."""
-        return ClassifierFreeGuidance(self._denoise_once, scale, nothing)
+    def guided(self, scale: float, nothing: TextCondition, interval: tuple[int, int] | None = None) -> Denoiser:
+        """The network as a denoiser of latents, guided at the time steps within `interval`; `nothing` is what it is guided from."""
+        self._check_guidance(scale, interval)
+        return ClassifierFreeGuidance(self._denoise_once, scale, nothing, interval=interval)
+
+    def _check_guidance(self, scale: float, interval: tuple[int, int] | None) -> None:
+        if not np.isfinite(scale):
+            raise DataError(f"the guidance scale must be finite, got {scale}")
+        most = self.schedule.num_steps
+        if interval is not None and not 0 <= interval[0] <= interval[1] <= most:
+            raise DataError(f"the guidance interval is LOW HIGH in time steps, 0 ≤ LOW ≤ HIGH ≤ {most}, got {interval}")
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
