@@ -102,8 +102,8 @@ def _command(name: str) -> Callable[..., int | None]:
 
 
 def _call(command: Callable[..., Any], arguments: list[str], name: str) -> int | None:
-    # `train` and `data` have sub-commands of their own and take the raw words.
-    if name in ("train", "data"):
+    # `train` and `data` have sub-commands of their own, `sample` has defaults from a file: they take the raw words.
+    if name in ("train", "data", "sample"):
         return command(arguments)
     from ornstein.commands.parsing import call
 

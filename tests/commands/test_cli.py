@@ -4,8 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +82,16 @@ def test_unknown_names_offer_the_nearest(capsys: pytest.CaptureFixture[str]) -> 
         ("sample apple --strength 0.5", ["--strength", "--image"]),
         ("sample apple --frames 4", ["--frames", "--to"]),
         ("sample apple --to pear --num 2", ["--to", "--num"]),
+        ("sample apple --batch 0", ["--batch", "at least 1"]),
+        ("sample apple --batch 2 --to pear", ["--batch", "--to"]),
+        ("sample apple --num 100001", ["--num", "100,000", "100001"]),
+        ("sample apple --guidance nan --steps 1", ["guidance", "finite", "nan"]),
+        ("sample apple --steps 0", ["steps", "between 1 and 1000", "0"]),
+        ("sample apple --interval 0.2 0.8", ["--interval", "0.2"]),
+        ("sample apple --interval 500 100", ["LOW HIGH in time steps", "(500, 100)"]),
+        ("sample --like", ["--like"]),
+        ("sample --like nowhere.png", ["no picture nowhere.png"]),
+        ("sample --like README.md", ["README.md cannot be read as a picture"]),
         ("sample apple --image nowhere.png", ["no picture nowhere.png"]),
         ("sample apple --image README.md", ["README.md cannot be read as a picture"]),
         ("evaluate rt1-tabletop --split tset", ["tset", "validation"]),
@@ -217,64 +225,6 @@ def test_evaluate_reports_and_refuses_to_overwrite(capsys: pytest.CaptureFixture
     assert json.loads(out)["episodes"] == json.loads((tmp_path / "r" / "results.json").read_text())["episodes"] == 1
     code, _, err = run(capsys, *arguments)
     assert_one_clear_line(code, err, "--overwrite")
-
-
-def test_a_full_disk_leaves_no_picture_behind(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, largest_file: Callable[[int], AbstractContextManager[None]]
-) -> None:
-    with largest_file(400):
-        code, _, err = run(capsys, "sample", "a red apple", "--steps", "1", "--num", "2", "--out", str(tmp_path / "a.png"))
-    assert_one_clear_line(code, err.splitlines(keepends=True)[-1], "cannot write", "file too large")
-    assert not list(tmp_path.iterdir())
-
-
-def test_every_option_of_sample_reaches_the_pipeline(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import ornstein
-
-    given: dict[str, object] = {}
-
-    def pipeline(prompt: str, *, track: object, **settings: object) -> list[Image.Image]:
-        given.update(settings, prompt=prompt)
-        return [Image.new("RGB", (8, 8))] * 2
-
-    def load(name: str, *, expect: str) -> object:
-        given["checkpoint"] = (name, expect)
-        return pipeline
-
-    monkeypatch.setattr(ornstein, "load", load, raising=False)
-    options = [
-        "--num",
-        "2",
-        "--steps",
-        "7",
-        "--sampler",
-        "ddim",
-        "--eta",
-        "0.25",
-        "--guidance",
-        "3.5",
-        "--seed",
-        "11",
-        "--negative",
-        "a dog",
-        "--checkpoint",
-        "mine",
-    ]
-    code, _, _ = run(capsys, "sample", "two keys", *options, "--out", str(tmp_path / "a.png"))
-    assert code == 0
-    assert given == {
-        "prompt": "two keys",
-        "num_images_per_prompt": 2,
-        "num_inference_steps": 7,
-        "sampler": "ddim",
-        "eta": 0.25,
-        "guidance_scale": 3.5,
-        "seed": 11,
-        "negative_prompt": "a dog",
-        "checkpoint": ("mine", "text-to-image"),
-    }
 
 
 def test_sample_edits_pictures_and_goes_between_prompts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

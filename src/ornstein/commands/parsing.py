@@ -38,14 +38,19 @@ def call(command: Callable[..., Result], arguments: Sequence[str], name: str) ->
     return read(remember, arguments, name)()
 
 
-def read(target: Any, arguments: Sequence[str], name: str) -> Any:
-    """What `target` (a dataclass or function) makes of the words. Errors as for `call`."""
+def read(target: Any, arguments: Sequence[str], name: str, *, default: Any = None) -> Any:
+    """What `target` (a dataclass or function) makes of the words. Errors as for `call`.
+
+    Args:
+        default: an instance of `target` whose values stand for what the words leave out.
+    """
+    given = {} if default is None else {"default": default}
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.ExitStack() as stack:
             if not {"-h", "--help"} & set(arguments):  # tyro draws its boxes in what standard output can show
                 stack.enter_context(contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")))
-            return tyro.cli(target, args=list(arguments), prog=f"ornstein {name}")
+            return tyro.cli(target, args=list(arguments), prog=f"ornstein {name}", **given)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise

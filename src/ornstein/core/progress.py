@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from rich.console import Console
 
@@ -15,7 +15,9 @@ _Item = TypeVar("_Item")
 SECONDS_BETWEEN_LINES = 10.0
 
 
-def track(items: Iterable[_Item], total: int, description: str, *, console: Console | None = None) -> Iterator[_Item]:
+def track(
+    items: Iterable[_Item], total: int, description: str, *, console: Console | None = None
+) -> Generator[_Item, None, None]:
     """Yield `items` unchanged while showing how far they are and the time left.
 
     Args:

@@ -97,6 +97,7 @@ class TextToImagePipeline:
         """
         self.config = config
         self.device = torch.device(device)
+        self.fingerprint = fingerprint
         self.denoiser = denoiser.to(self.device).eval()
         self.autoencoder = autoencoder.to(self.device).eval()
         self.schedule = NoiseSchedule.from_json(config.schedule)
