@@ -324,3 +324,45 @@ def test_every_option_reaches_the_pipeline(draw: Draw, model: Path, monkeypatch:
         "seed": 11,
         "negative_prompt": "a dog",
     }
+
+
+@pytest.mark.parametrize(("steps", "frames", "tiles"), [(1, 2, 2), (5, 6, 6), (30, 24, 8)])
+def test_the_steps_are_shown_and_end_with_the_picture(
+    draw: Draw, model: Path, tmp_path: Path, steps: int, frames: int, tiles: int
+) -> None:
+    """The strip's tiles are the decoded x̂_0 of steps at even distances; the film has as many frames, and holds the last one."""
+    import ornstein
+
+    words = ["a key", "--steps", str(steps), "--seed", "3", "--sampler", "ddpm", "--out", "a.png"]
+    assert draw(*words, "--show-steps", "a.gif")[0] == 0
+    assert draw(*words, "--show-steps", "strip.png")[0] == 0
+    pipeline = ornstein.load(model, expect="text-to-image")
+    stepper = pipeline.sampler("ddpm", steps)
+    estimates = [pipeline.decode(step.x_0_hat)[0] for step in pipeline.trajectory(["a key"], [0], stepper, 4.0, 3)]
+    chosen = np.round(np.linspace(0, steps - 1, tiles - 1)).astype(int)
+    wanted = np.concatenate([*(estimates[k] for k in chosen), _pixels("a.png")], axis=1)
+    assert np.array_equal(_pixels("strip.png"), wanted)
+    with Image.open("a.gif") as film:
+        durations, shown = [], []
+        for k in range(film.n_frames):
+            film.seek(k)
+            durations.append(film.info["duration"])
+            shown.append(np.asarray(film.convert("RGB")).astype(int))
+        assert film.info["loop"] == 0
+    # Pillow joins frames that look alike and adds up how long they stand.
+    assert len(shown) <= frames
+    assert sum(durations) == 120 * (frames - 1) + 2000
+    assert durations[-1] >= 2000
+    assert np.abs(shown[-1] - _pixels("a.png")).mean() < 12  # 256 colours for what is nearly noise
+    code, _, err = draw("--like", "strip.png", "--out", "b.png")
+    _refused(code, err, "shows the steps of a picture")
+
+
+def test_steps_of_one_picture_of_a_batch_and_of_an_edit(draw: Draw, start: Path) -> None:
+    draw("a key", "--steps", "3", "--num", "4", "--batch", "2", "--eta", "1", "--out", "a.png")
+    assert draw("--like", "a-3.png", "--out", "b.png", "--show-steps", "strip.png")[0] == 0
+    assert np.array_equal(_pixels("strip.png")[:, -256:-128], _pixels("a-3.png"))  # the last x̂_0 is the end
+    assert draw("a key", "--steps", "4", "--image", "start.png", "--strength", "0.5", "--show-steps", "strip.png")[0] == 0
+    assert _pixels("strip.png").shape == (128, 3 * 128, 3)
+    code, _, err = draw("--like", "a-3.png", "--show-steps", "a-3.png")
+    _refused(code, err, "name another file")

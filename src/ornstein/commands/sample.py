@@ -28,6 +28,7 @@ def sample(arguments: list[str]) -> int:
 
     import ornstein
     from ornstein.commands.drawing import Drawing
+    from ornstein.commands.film import Film
     from ornstein.commands.streaming import write_all
 
     console = Console(stderr=True)
@@ -39,7 +40,10 @@ def sample(arguments: list[str]) -> int:
         base = _again(base, stored, options, console)
     count = 1 if stored else (base.frames or options.num)
     drawing = Drawing(pipeline, base, count, options.out, options.batch, again=stored is not None)
-    done = write_all(drawing, console)
+    film = None
+    if options.show_steps is not None:
+        film = Film(pipeline, base.index - base.batch[0], options.show_steps)
+    done = write_all(drawing, console, film)
     if done is None:
         return 1
     seconds = time.perf_counter() - loaded
@@ -116,6 +120,7 @@ def _record(
         "prompt": options.prompt,
         "files": [str(path) for path in files],
         "kept": kept,
+        "steps_file": options.show_steps and str(options.show_steps),
         "seconds": round(seconds, 3),
         "seconds_loading": round(seconds_loading, 3),
         "settings": {name: getattr(options, name) for name in names}

@@ -16,7 +16,7 @@ from ornstein.core.errors import DataError
 if TYPE_CHECKING:
     from ornstein.images.provenance import Provenance
 
-FORMATS = (".png", ".jpg", ".jpeg", ".webp")
+FORMATS, FILM_FORMATS = (".png", ".jpg", ".jpeg", ".webp"), (".gif", ".png")
 _MOST, _MOST_FRAMES = 100_000, 64
 
 
@@ -25,7 +25,9 @@ class Options:
     """Draw pictures from a sentence.
 
     Example: ornstein sample "a red apple on a yellow background" --num 4 --guidance 5 --out apple.png
+
     From a picture: ornstein sample "a fox above a house" --image rocket.png --mask upper-half.png --out fox.png
+
     Once more, with one thing changed: ornstein sample --like apple-2.png --guidance 7 --out stronger.png
 
     Args:
@@ -48,6 +50,7 @@ class Options:
         strength: With --image: how much of it may change, above 0 to 1. By default 0.6, and 1 with --mask.
         to: A second prompt: --frames pictures lead from the first to it.
         frames: With --to: how many; 8 by default.
+        show_steps: Also write here how the one picture comes out of the noise: an animated .gif, or a .png of eight side by side.
         like: Draw the picture in this .png again, bit for bit, from its metadata; options given beside it replace what it says.
         checkpoint: A shipped model's name, or a folder written by `ornstein train`.
         json_output: Print one JSON object instead of words.
@@ -69,6 +72,7 @@ class Options:
     strength: float | None = None
     to: str = ""
     frames: int | None = None
+    show_steps: Path | None = None
     like: Path | None = None
     checkpoint: str = "text-to-image"
     json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False
@@ -145,7 +149,13 @@ def _check(options: Options) -> None:
         raise DataError("--frames go with --to, the prompt that they lead to")
     if options.batch > 1 and (options.to or options.image is not None):
         raise DataError("--batch is for pictures from a prompt alone: leave it out with --image and --to")
-    _check_writable(options.out)
+    _check_writable(options.out, "--out", FORMATS)
+    if options.show_steps is not None:
+        if options.num > 1 or options.to:
+            raise DataError("--show-steps shows one picture: leave out --num and --to")
+        _check_writable(options.show_steps, "--show-steps", FILM_FORMATS)
+        if options.show_steps.absolute() == options.out.absolute():
+            raise DataError("--show-steps and --out are the same file: name two")
 
 
 def _check_like(options: Options, default: Options, stored: Provenance) -> None:
@@ -154,29 +164,30 @@ def _check_like(options: Options, default: Options, stored: Provenance) -> None:
 
     if any(getattr(options, name) != getattr(default, name) for name in ("num", "batch", "to", "frames")):
         raise DataError("--like draws one picture again: leave out --num, --batch, --to and --frames")
-    if options.like is not None and options.out.exists() and options.out.samefile(options.like):
-        raise DataError(f"--out {options.out} is the picture that --like reads: name another file")
+    for option, path in (("--out", options.out), ("--show-steps", options.show_steps)):
+        if path is not None and path.exists() and path.samefile(default.like or path):
+            raise DataError(f"{option} {path} is the picture that --like reads: name another file")
     for name, known in (("image", stored.image_sha256), ("mask", stored.mask_sha256)):
-        path = getattr(options, name)
-        if known is None or path != getattr(default, name):
+        source = getattr(options, name)
+        if known is None or source != getattr(default, name):
             continue
-        if not path.exists():
-            raise DataError(f"{options.like} was drawn from {path}, which is not there: say with --{name} where it is")
-        if sha256(path) != known:
-            raise DataError(f"{path} has changed since {options.like} was drawn from it: give the right file with --{name}")
+        if not source.exists():
+            raise DataError(f"{options.like} was drawn from {source}, which is not there: say with --{name} where it is")
+        if sha256(source) != known:
+            raise DataError(f"{source} has changed since {options.like} was drawn from it: give the right file with --{name}")
 
 
-def _check_writable(out: Path) -> None:
+def _check_writable(out: Path, option: str, formats: tuple[str, ...]) -> None:
     """Before minutes of work: would the file be writable at the end?"""
     from ornstein.images.provenance import hidden
 
-    if out.suffix.lower() not in FORMATS:
-        raise DataError(f"--out must end in one of {', '.join(FORMATS)}, got {str(out)!r}")
+    if out.suffix.lower() not in formats:
+        raise DataError(f"{option} must end in one of {', '.join(formats)}, got {str(out)!r}")
     if out.is_dir():
-        raise DataError(f"--out {out} is a folder: name a picture file in it")
+        raise DataError(f"{option} {out} is a folder: name a picture file in it")
     hidden(out).is_file()  # raises where the name is too long
     folder = out.absolute().parent
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise DataError(f"cannot write to {folder}: choose another --out")
+        raise DataError(f"cannot write to {folder}: choose another {option}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ornstein.commands.drawing import Drawing
+    from ornstein.commands.film import Film
 
 MOST_ON_A_SHEET = 64
 _COLUMNS = 4
@@ -29,8 +30,12 @@ class Written(NamedTuple):
     kept: int
 
 
-def write_all(drawing: Drawing, console: Console) -> Written | None:
-    """Draw and write what is missing; None, after one line that says how far it came, where a file cannot be written."""
+def write_all(drawing: Drawing, console: Console, film: Film | None = None) -> Written | None:
+    """Draw and write what is missing; None, after one line that says how far it came, where a file cannot be written.
+
+    Args:
+        film: of the only picture.
+    """
     missing = drawing.missing()
     finished, count = drawing.count - len(missing), drawing.count
     kept, sheet = finished, None
@@ -41,12 +46,16 @@ def write_all(drawing: Drawing, console: Console) -> Written | None:
             def look(steps: Iterator[Any], total: int) -> Iterator[Any]:
                 for step in steps:
                     next(ticks, None)
+                    if film:
+                        film.add(step)
                     yield step
 
             for wanted in drawing.batches(missing):
                 for k, picture in drawing.draw(wanted, look):
                     write_picture(picture, drawing.path(k), drawing.provenance(k))
                     finished += 1
+                    if film:
+                        film.write(picture)
             next(ticks, None)
         files = [drawing.path(k) for k in range(count)]
         if 1 < count <= MOST_ON_A_SHEET:

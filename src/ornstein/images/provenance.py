@@ -81,25 +81,25 @@ def _fits(value: Any, kind: Any) -> bool:
     return type(value) in kinds or (float in kinds and type(value) is int)
 
 
-def write_picture(picture: Image, path: Path, said: Provenance | dict[str, Any]) -> None:
+def write_picture(picture: Image, path: Path, said: Provenance | dict[str, Any], **format_settings: Any) -> None:
     """Write whole or not at all: to a hidden file beside it, then renamed.
 
     Args:
         said: goes into a PNG; a dict for what is no single picture, such as {"sheet": [names of the pictures on it]}.
+        format_settings: as for PIL's `save`.
 
     Raises:
         OSError: the system refuses.
     """
     from PIL.PngImagePlugin import PngInfo
 
-    extra: dict[str, Any] = {}
     if path.suffix.lower() == ".png":
-        extra["pnginfo"] = PngInfo()
-        extra["pnginfo"].add_text(_KEY, json.dumps(said if isinstance(said, dict) else asdict(said)))
+        format_settings["pnginfo"] = info = PngInfo()
+        info.add_text(_KEY, json.dumps(said if isinstance(said, dict) else asdict(said)))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = hidden(path)
     try:
-        picture.save(temporary, **extra)
+        picture.save(temporary, **format_settings)
         temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
@@ -144,6 +144,8 @@ def read_provenance(path: Path) -> Provenance:
         raise DataError(f"{path} does not say how it was drawn: its settings are damaged") from error
     if isinstance(data, dict) and isinstance(names := data.get("sheet"), list) and names:
         raise DataError(f"{path} is a sheet of several pictures: take one of them, for example {names[0]}")
+    if isinstance(data, dict) and "steps" in data and len(data) == 1:
+        raise DataError(f"{path} shows the steps of a picture: take the picture itself")
     try:
         return Provenance.from_json(data)
     except DataError as error:
