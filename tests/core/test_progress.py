@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 
 import pytest
 from rich.console import Console
@@ -47,3 +49,9 @@ def test_the_bar_shows_the_description() -> None:
     list(track(range(3), 3, "drawing", console=console))
     assert "drawing" in console.file.getvalue()
     assert "3/3" in console.file.getvalue()
+
+
+def test_the_bar_says_how_fast_it_goes() -> None:
+    console = _console(terminal=True)
+    list(track((time.sleep(0.12) for _ in range(4)), 4, "drawing", console=console))  # rich looks ten times a second
+    assert re.search(r"\d\.\d/s", console.file.getvalue())
