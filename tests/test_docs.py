@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,16 @@ def test_the_first_example_of_the_guide_samples_what_it_says() -> None:
     x = names["x"]
     assert x.shape == (1000, 2)  # type: ignore[attr-defined]
     assert abs(float(x[:, 0].mean()) - (0.3 - 0.7)) < 0.15  # type: ignore[index]
+
+
+def test_the_commands_for_pictures_are_read_as_they_stand() -> None:
+    from ornstein.commands.sample_options import read_options
+
+    text = (DOCS / "pictures.md").read_text(encoding="utf8")
+    lines = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("ornstein sample ")]
+    fresh = [words[2:] for words in lines if not {"--like", "--help"} & set(words)]
+    assert len(fresh) >= 6
+    for words in fresh:
+        options, stored = read_options(words)
+        assert options.prompt == words[0]
+        assert stored is None
