@@ -361,6 +361,7 @@ def test_the_steps_are_shown_and_end_with_the_picture(
 def test_steps_of_one_picture_of_a_batch_and_of_an_edit(draw: Draw, start: Path) -> None:
     draw("a key", "--steps", "3", "--num", "4", "--batch", "2", "--eta", "1", "--out", "a.png")
     assert draw("--like", "a-3.png", "--out", "b.png", "--show-steps", "strip.png")[0] == 0
+    assert _pixels("strip.png").shape == (128, 4 * 128, 3)
     assert np.array_equal(_pixels("strip.png")[:, -256:-128], _pixels("a-3.png"))  # the last x̂_0 is the end
     assert draw("a key", "--steps", "4", "--image", "start.png", "--strength", "0.5", "--show-steps", "strip.png")[0] == 0
     assert _pixels("strip.png").shape == (128, 3 * 128, 3)
