@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -156,6 +157,20 @@ def _check(options: Options) -> None:
         _check_writable(options.show_steps, "--show-steps", FILM_FORMATS)
         if options.show_steps.absolute() == options.out.absolute():
             raise DataError("--show-steps and --out are the same file: name two")
+    _check_sources(options)
+
+
+def _check_sources(options: Options) -> None:
+    """No picture is overwritten that this one, or the next of the series, is drawn from."""
+    series = re.compile(re.escape(options.out.stem) + r"-\d+" + re.escape(options.out.suffix))
+    for source, path in (("--image", options.image), ("--mask", options.mask), ("--like", options.like)):
+        if path is None:
+            continue
+        for option, target in (("--out", options.out), ("--show-steps", options.show_steps)):
+            if target is not None and target.resolve() == path.resolve():
+                raise DataError(f"{option} {target} is the picture that {source} reads: name another file")
+        if options.num > 1 and path.resolve().parent == options.out.resolve().parent and series.fullmatch(path.name):
+            raise DataError(f"the pictures of this series would overwrite {path}, which {source} reads: choose another --out")
 
 
 def _check_like(options: Options, default: Options, stored: Provenance) -> None:
@@ -164,9 +179,6 @@ def _check_like(options: Options, default: Options, stored: Provenance) -> None:
 
     if any(getattr(options, name) != getattr(default, name) for name in ("num", "batch", "to", "frames")):
         raise DataError("--like draws one picture again: leave out --num, --batch, --to and --frames")
-    for option, path in (("--out", options.out), ("--show-steps", options.show_steps)):
-        if path is not None and path.exists() and path.samefile(default.like or path):
-            raise DataError(f"{option} {path} is the picture that --like reads: name another file")
     for name, known in (("image", stored.image_sha256), ("mask", stored.mask_sha256)):
         source = getattr(options, name)
         if known is None or source != getattr(default, name):
