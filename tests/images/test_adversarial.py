@@ -101,7 +101,7 @@ def _play(penalty: float, steps: int = 600) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        distances.append(abs(float(game.theta)))
+        distances.append(abs(float(game.theta.detach())))
     return distances
 
 
@@ -120,5 +120,5 @@ def test_the_classical_game_circles() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        radii.append(float(game.theta) ** 2 + float(game.discriminator.psi) ** 2)
+        radii.append(float(game.theta.detach()) ** 2 + float(game.discriminator.psi.detach()) ** 2)
     assert min(radii[-300:]) > 0.1

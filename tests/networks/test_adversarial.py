@@ -29,7 +29,7 @@ def test_blocks_start_as_the_identity_and_scale_with_their_number() -> None:
     """Fix-up: whatever the depth, the network at its start is as if it had no blocks; the first layers shrink with 1/√blocks."""
     x = torch.randn(2, 8, 5, 5)
     assert torch.equal(FixupBlock(8, 4)(x), x)
-    one, four = (FixupBlock(256, n).conv1.weight.std() for n in (1, 4))
+    one, four = (FixupBlock(256, n).conv1.weight.detach().std() for n in (1, 4))
     assert abs(float(one / four) - 2) < 0.02
     assert abs(float(one) - (2 / 1.04 / (256 * 9)) ** 0.5) < 1e-4
 
@@ -44,7 +44,7 @@ def test_at_the_start_activations_are_of_unit_size() -> None:
 
 def test_dcgan_starts_as_the_paper_says() -> None:
     pair = AdversarialPair(DCGANConfig())
-    weights = [m.weight for m in pair.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.ConvTranspose2d))]
+    weights = [m.weight.detach() for m in pair.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.ConvTranspose2d))]
     assert all(abs(float(w.std()) - 0.02) < 0.002 for w in weights)
     assert pair.draw(torch.randn(8, 64)).abs().max() <= 1
 

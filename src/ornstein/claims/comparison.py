@@ -63,7 +63,8 @@ class Comparison:
             return True
         if min(len(mine), len(theirs)) < 2:
             return False
-        if np.ptp(mine) == 0 == np.ptp(theirs):  # no spread: the test would divide by it
+        size = float(np.abs([*mine, *theirs]).max())
+        if max(np.ptp(mine), np.ptp(theirs)) <= 1e-9 * size:  # no spread but rounding: the test would divide by it
             return mine[0] > theirs[0] if self.more_is_better else mine[0] < theirs[0]
         alternative = "greater" if self.more_is_better else "less"
         return bool(stats.ttest_ind(mine, theirs, equal_var=False, alternative=alternative).pvalue < level)
