@@ -161,7 +161,7 @@ DEFECTS = (
     # Guidance
     Defect("w-minus-one", "w − 1 where w belongs", _GUIDANCE, "guided = without + scale * (given - without)", "guided = without + (scale - 1) * (given - without)"),
     Defect("guidance-off-below-one", "guidance is silently off for 0 < w < 1", _GUIDANCE, "        if scale == 1.0:\n", "        if 0.0 < scale <= 1.0:\n"),
-    Defect("null-order", "the two branches are exchanged", _GUIDANCE, "without, given = self.denoiser(", "given, without = self.denoiser("),
+    Defect("null-order", "the two branches are exchanged", _GUIDANCE, "without, given = denoiser(", "given, without = denoiser("),
     Defect("rescale-guidance", "rescaled to the unconditional branch's spread", _GUIDANCE, "else self._rescaled(guided, given)", "else self._rescaled(guided, without)"),
     Defect(
         "cfg-drop-inverted",

@@ -1,4 +1,4 @@
-"""The diffusion core: schedule → predictions → objective → samplers → guidance → likelihood, and the oracles that test them.
+"""The diffusion core: schedule → predictions → objective → samplers → guidance → distillation → likelihood, and the oracles that test them.
 
 It knows no network, no picture and no robot: a denoiser is any callable `(x_t, t, condition) → prediction` with x_t of shape
 (batch, …) and t of type int64 and shape (batch,), within 1 … T.
@@ -23,6 +23,16 @@ from ornstein.diffusion.sampling import Sampler, Spacing, Step, Trajectory, time
 from ornstein.diffusion.samplers import DDIM, DDPM, DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M, Euler, Heun
 from ornstein.diffusion.guidance import Autoguidance, ClassifierFreeGuidance
 from ornstein.diffusion.inpainting import KnownData
+from ornstein.diffusion.distillation import (
+    Guided,
+    GuidedTeacher,
+    ShortcutLoss,
+    as_student,
+    composed,
+    jump,
+    shortcut_loss,
+    towards,
+)
 from ornstein.diffusion.likelihood import (
     FlowLikelihood,
     VariationalBound,
@@ -68,6 +78,14 @@ __all__ = [
     "ClassifierFreeGuidance",
     "Autoguidance",
     "KnownData",
+    "jump",
+    "composed",
+    "shortcut_loss",
+    "ShortcutLoss",
+    "as_student",
+    "towards",
+    "Guided",
+    "GuidedTeacher",
     "variational_bound",
     "VariationalBound",
     "flow_log_likelihood",

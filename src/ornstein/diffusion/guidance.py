@@ -71,11 +71,9 @@ class ClassifierFreeGuidance:
         scale = self._scale_at(t)
         if scale == 1.0:
             return self.denoiser(x_t, t, condition)
-        null = map_tensors(lambda leaf: _for_batch(leaf, len(x_t)), self.null_condition)
         if scale == 0.0:
-            return self.denoiser(x_t, t, null)
-        both_conditions = map_tensors(lambda *pair: torch.cat([_for_batch(leaf, len(x_t)) for leaf in pair]), null, condition)
-        without, given = self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), both_conditions).chunk(2)
+            return self.denoiser(x_t, t, map_tensors(lambda leaf: _for_batch(leaf, len(x_t)), self.null_condition))
+        without, given = both_branches(self.denoiser, x_t, t, condition, self.null_condition)
         guided = without + scale * (given - without)
         return guided if self.rescale == 0.0 else self._rescaled(guided, given)
 
@@ -95,6 +93,16 @@ class ClassifierFreeGuidance:
         # A constant sample has no spread to change.
         factor = torch.where(found > 0, wanted / found, 1.0).reshape(-1, *[1] * (guided.ndim - 1))
         return guided * (self.rescale * factor + (1 - self.rescale))
+
+
+def both_branches(
+    denoiser: Callable[[Tensor, Tensor, Any], Tensor], x_t: Tensor, t: Tensor, condition: Any, null_condition: Any
+) -> tuple[Tensor, Tensor]:
+    """The predictions without and with the condition, evaluated in one batch; ∅ with a batch of one serves for any."""
+    null = map_tensors(lambda leaf: _for_batch(leaf, len(x_t)), null_condition)
+    both_conditions = map_tensors(lambda *pair: torch.cat([_for_batch(leaf, len(x_t)) for leaf in pair]), null, condition)
+    without, given = denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), both_conditions).chunk(2)
+    return without, given
 
 
 class Autoguidance:
