@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ornstein.claims.small_models import PointDenoiser, mixture
 from ornstein.diffusion import DPMSolverPP2M, NoiseSchedule, as_student, composed, jump, shortcut_loss
 from ornstein.networks.dit import time_embedding
+from ornstein.training import initialise
 
 BATCH, BUDGET, FINEST = 128, 6000, 32
 TRAINED = 3  # evaluations that one with its backward pass counts
@@ -245,8 +246,7 @@ def descend(
 
 def prepared(seed: int, pace: float) -> PointStudent:
     """The common start: a denoiser, taught the exact v."""
-    torch.manual_seed(seed)
-    run = Run(PointStudent(pace), torch.Generator().manual_seed(seed + 10))
+    run = Run(initialise(lambda: PointStudent(pace), seed), torch.Generator().manual_seed(seed + 10))
 
     def loss(i: int) -> Tensor:
         t = (T * torch.rand(BATCH, generator=run.rng)).clamp(min=1e-3)

@@ -13,11 +13,11 @@ from PIL import Image
 from scipy import stats
 
 from ornstein.claims import LEDGER, Measure, find_claims
-from ornstein.claims.comparison import Comparison
+from ornstein.claims.comparison import Comparison, unless_diverged
 from ornstein.claims.forward_process import _slope, _worst_z
 from ornstein.claims.objective import _mean_over_time
 from ornstein.claims.outcome import mean_measure
-from ornstein.claims.predictions import _kernel_distance, judge, sliced_wasserstein
+from ornstein.claims.predictions import judge, sliced_wasserstein
 from ornstein.claims.small_models import mixture
 from ornstein.cli import main
 from ornstein.core.errors import DataError, OrnsteinError, TrainingDivergedError, UnknownNameError
@@ -128,14 +128,14 @@ def test_a_run_that_diverges_is_counted_and_ends_nothing() -> None:
 
     for method, runs in (("a", [lambda: 1.0, lambda: 3.0, lambda: 2.0]), ("b", [fail, lambda: 5.0, fail]), ("c", [fail] * 3)):
         for run in runs:
-            comparison.run(method, run)
+            comparison.add(method, unless_diverged(run))
     assert comparison.scores == {"a": [1.0, 3.0, 2.0], "b": [5.0], "c": []}
     mean, one, floor, diverged = comparison.measures()
     assert (mean.value, mean.n, one.value, one.interval, one.n) == (2.0, 3, 5.0, None, 1)
     assert floor.name == "floor"
     assert (diverged.value, diverged.n) == (5.0, 9)
     with pytest.raises(DataError):  # any other mistake is not a result
-        comparison.run("a", lambda: mean_measure("x", []).value)
+        unless_diverged(lambda: mean_measure("x", []).value)
 
 
 def test_the_verdict_on_predictions_follows_from_the_scores() -> None:
@@ -169,18 +169,12 @@ def test_deviations_are_in_standard_errors() -> None:
     assert _worst_z(x, torch.tensor([2.0]), 3.3) > 6
 
 
-def test_the_distances_by_hand() -> None:
-    """A shift by c along one axis of the plane: W2² is c² cos² over directions, c²/2 on average. Kernel distance: the plain sums."""
+def test_the_distance_by_hand() -> None:
+    """A shift by c along one axis of the plane: W2² is c² cos² over directions, c²/2 on average."""
     x = mixture().sample(2000, torch.Generator().manual_seed(0))
     shifted = x + torch.tensor([0.4, 0.0])
     assert sliced_wasserstein(x, x.flip(0)) < 1e-12
     assert abs(sliced_wasserstein(x, shifted) - 0.4 / math.sqrt(2)) < 0.03
-    a, b = (torch.randn(5, 3, generator=torch.Generator().manual_seed(k), dtype=torch.float64) for k in (1, 2))
-    scale = float(b.square().mean().sqrt())
-    kernel = lambda p, q: (float(p @ q) / scale**2 / 3 + 1) ** 3  # noqa: E731
-    same = sum(kernel(p, q) for s in (a, b) for i, p in enumerate(s) for j, q in enumerate(s) if i != j) / 20
-    cross = sum(kernel(p, q) for p in a for q in b) / 25
-    assert math.isclose(_kernel_distance(a, b), 1000 * (same - 2 * cross), rel_tol=1e-9)
 
 
 def test_weights_over_time_are_a_mean() -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
 from ornstein.claims.arithmetic import count_flops
 from ornstein.claims.comparison import Comparison
-from ornstein.claims.contest import _Once, _roughness, contestants, judge_parts
+from ornstein.claims.contest import _roughness, contestants, judge_parts
 from ornstein.claims.outcome import Measure, combined
-from ornstein.core.errors import DivergenceError
 from ornstein.data.icons import icon_names, icons
 
 LOW, HIGH = [1.0, 1.1, 0.95], [5.0, 5.2, 5.1]
@@ -94,24 +92,3 @@ def test_blur_lowers_sharpness() -> None:
     pictures, _ = icons(range(20), names=icon_names(10))
     small = pictures.reshape(20, 16, 2, 16, 2, 3).mean((2, 4))
     assert _roughness(np.repeat(np.repeat(small, 2, 1), 2, 2).astype(np.uint8)) < 0.9 * _roughness(pictures)
-
-
-def test_a_training_is_run_once_and_its_failure_is_everyones() -> None:
-    runs = []
-
-    def good() -> dict[str, float]:
-        runs.append(1)
-        return {"a": 1.0, "b": 2.0}
-
-    once = _Once(good)
-    assert (once.figure("a"), once.figure("b"), len(runs)) == (1.0, 2.0, 1)
-
-    def bad() -> dict[str, float]:
-        runs.append(1)
-        raise DivergenceError("the samples are not finite")
-
-    once = _Once(bad)
-    for _ in range(2):
-        with pytest.raises(DivergenceError):
-            once.figure("a")
-    assert len(runs) == 2

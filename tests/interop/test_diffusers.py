@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,7 +15,6 @@ from ornstein.core.errors import CheckpointError, DataError
 from ornstein.diffusion import DDIM, DDPM, ClassifierFreeGuidance, DPMSolverPP2M, DPMSolverPP2MSDE, Gaussian, NoiseSchedule
 from ornstein.interop import load_denoiser, load_scheduler
 
-diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 SHAPE = (2, 3, 8, 8)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 
@@ -93,9 +94,7 @@ def test_rules_of_multistep_solvers(changes: dict[str, Any], steps: int, rule: s
 
 
 def _solver(name: str, **settings: Any) -> Any:
-    return getattr(pytest.importorskip("diffusers"), name)(
-        prediction_type="v_prediction", timestep_spacing="trailing", **settings
-    )
+    return getattr(diffusers, name)(prediction_type="v_prediction", timestep_spacing="trailing", **settings)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -118,7 +117,7 @@ def test_an_unstable_end_is_one_in_diffusers(name: str, steps: int) -> None:
 def test_late_starts_with_karras_sigmas_are_late_in_diffusers(name: str) -> None:
     """Multistep solvers run over all of training's noise levels, the others only between those of their own time steps."""
     settings = {"timestep_spacing": "leading", "use_karras_sigmas": True, "beta_schedule": "scaled_linear"}
-    solver = getattr(pytest.importorskip("diffusers"), name)(**settings)
+    solver = getattr(diffusers, name)(**settings)
     solver.set_timesteps(20)
     late = float(solver.sigmas[0]) < 0.99 * float(((1 - solver.alphas_cumprod[-1]) / solver.alphas_cumprod[-1]).sqrt())
     assert late == ("late-start" in _rules({"_class_name": name, **settings}, steps=20))

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,6 @@ from ornstein.diffusion import DDIM, NoiseSchedule
 from ornstein.interop import SchedulerConfig, to_scheduler_config
 from ornstein.interop.scheduler_config import _KINDS
 
-diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -13,6 +13,16 @@ from ornstein.core.errors import DivergenceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+Found = TypeVar("Found")
+
+
+def unless_diverged(run: Callable[[], Found]) -> Found | None:
+    """What a run found, or None where it diverged."""
+    try:
+        return run()
+    except DivergenceError:
+        return None
 
 
 @dataclass
@@ -30,13 +40,11 @@ class Comparison:
     scores: dict[str, list[float]] = field(default_factory=dict)
     more_is_better: bool = False
 
-    def run(self, method: str, score: Callable[[], float]) -> None:
-        """One run: its score, or nothing where it diverged."""
+    def add(self, method: str, score: float | None) -> None:
+        """One run: its score, None where it diverged."""
         finished = self.scores.setdefault(method, [])
-        try:
-            finished.append(score())
-        except DivergenceError:
-            return
+        if score is not None:
+            finished.append(score)
 
     def measures(self) -> list[Measure]:
         """The methods' means with intervals, the floor, and the runs that diverged. A mean of one run has no interval."""

@@ -9,7 +9,7 @@ import hashlib
 import json
 import statistics
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,11 +18,11 @@ import torch
 from scipy import stats
 
 from ornstein.claims.arithmetic import count_flops
-from ornstein.claims.comparison import Comparison
+from ornstein.claims.comparison import Comparison, unless_diverged
 from ornstein.claims.likelihoods import likelihoods
 from ornstein.claims.outcome import Measure, Outcome, combined
-from ornstein.core.errors import DivergenceError
 from ornstein.data.icons import icon_names, icons
+from ornstein.data.pictures import contact_sheet
 from ornstein.images import Extractor, frechet_distance, kernel_distance, manifold_scores
 from ornstein.recipes import pixels
 
@@ -71,10 +71,9 @@ def diffusion_gan_vae(folder: Path, quick: bool) -> Outcome:
     sheets: dict[str, NDArray[np.uint8]] = {}
     for seed in seeds:
         for name, one in entered.items():
-            run = partial(_run, name, one, seed, folder, truth, judge, models, sheets)
-            scored = _Once(run)
+            figures = unless_diverged(partial(_run, name, one, seed, folder, truth, judge, models, sheets))
             for quality, comparison in comparisons.items():
-                comparison.run(name, partial(scored.figure, quality))
+                comparison.add(name, None if figures is None else figures[quality])
     milliseconds = _time({name: made[0] for name, made in models.items() if made}, quick)
     bits = likelihoods(models, truth.pictures, truth.fresh_seed, quick=quick)
     costs = {name: _cost(one) for name, one in entered.items()}
@@ -208,26 +207,6 @@ def _roughness(pictures: NDArray[np.uint8]) -> float:
     return float(np.abs(laplacian).mean())
 
 
-@dataclass
-class _Once:
-    """One training behind several comparisons: run at the first figure that is asked for; a failure is every comparison's."""
-
-    run: Callable[[], dict[str, float]]
-    _found: dict[str, float] | None = None
-    _failure: DivergenceError | None = field(default=None)
-
-    def figure(self, quality: str) -> float:
-        if self._failure is not None:
-            raise self._failure
-        if self._found is None:
-            try:
-                self._found = self.run()
-            except DivergenceError as failure:
-                self._failure = failure
-                raise
-        return self._found[quality]
-
-
 def trained(name: str, one: Contestant, seed: int, folder: Path) -> Any:
     """The model of one run in `folder/runs`, trained there unless it is there already.
 
@@ -263,8 +242,7 @@ def _run(
 
 def _sheet(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Two rows of twelve, each pixel twice as large."""
-    large = pictures[:24].repeat(2, 1).repeat(2, 2)
-    return np.concatenate([np.concatenate(list(row), axis=1) for row in (large[:12], large[12:24])])
+    return np.asarray(contact_sheet(pictures[:24].repeat(2, 1).repeat(2, 2), columns=12))
 
 
 def _time(models: dict[str, Any], quick: bool) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ornstein.claims.comparison import Comparison
+from ornstein.claims.comparison import Comparison, unless_diverged
 from ornstein.claims.drawing import film, plot
 from ornstein.claims.objective import draw_points
 from ornstein.claims.outcome import Measure, Outcome
@@ -19,12 +18,12 @@ from ornstein.core.errors import DivergenceError
 from ornstein.core.progress import track
 from ornstein.data.scenes import render, sample_scene
 from ornstein.diffusion import PREDICTIONS, DPMSolverPP2M, KeyedNoise, NoiseSchedule, convert
+from ornstein.images import Extractor, kernel_distance, to_pixels
 from ornstein.networks.dit import DiT, DiTConfig, TextCondition
 from ornstein.networks.precision import fast_precision
 from ornstein.training import Optimization
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -131,7 +130,7 @@ def _on_mixture(folder: Path, schedule: NoiseSchedule, seeds: tuple[int, ...], q
 
     for kind in PREDICTIONS:
         for seed in seeds:
-            comparison.run(kind, partial(score, kind, seed))
+            comparison.add(kind, unless_diverged(partial(score, kind, seed)))
     places = np.array(_TIMES, dtype=np.float64)
     figure = plot(
         {kind: (places, np.mean(rows, axis=0)) for kind, rows in errors.items()},
@@ -148,11 +147,12 @@ def _on_pictures(folder: Path, schedule: NoiseSchedule, seeds: tuple[int, ...], 
     import ornstein
 
     steps, n, count = (4, 16, 40) if quick else (1200, 1000, 6000)
-    classifier = ornstein.load("emoji-classifier", expect="emoji-classifier")
+    extractor = Extractor.of_judge(ornstein.load("emoji-classifier", expect="emoji-classifier"))
     train, real, again = (_scenes(size, seed) for size, seed in ((count, 0), (n, EVALUATION_SEED), (n, EVALUATION_SEED + 1)))
-    features = [_features(classifier, pictures) for pictures in (real, again)]
-    floor = Measure("floor: kernel distance of two sets of real pictures", _kernel_distance(*features), n=n)
-    comparison = Comparison("on pictures", "kernel distance on pictures", floor, len(seeds))
+    features = [extractor.extract(to_pixels(pictures)) for pictures in (real, again)]
+    distance = "kernel distance × 1000"
+    floor = Measure(f"floor: {distance} of two sets of real pictures", 1000 * kernel_distance(*features).value, n=n)
+    comparison = Comparison("on pictures", f"{distance} on pictures", floor, len(seeds))
     shown: dict[str, Tensor] = {}
 
     def score(kind: str, seed: int) -> float:
@@ -167,16 +167,16 @@ def _on_pictures(folder: Path, schedule: NoiseSchedule, seeds: tuple[int, ...], 
         )
         drawn = _draw(model, schedule, kind, (3, _SIDE, _SIDE), n, 100, clip=1.0)
         shown.setdefault(kind, drawn[:12])
-        return _kernel_distance(_features(classifier, drawn), features[0])
+        return 1000 * kernel_distance(features[0], extractor.extract(to_pixels(drawn))).value
 
     for kind in PREDICTIONS:
         for seed in seeds:
-            comparison.run(kind, partial(score, kind, seed))
+            comparison.add(kind, unless_diverged(partial(score, kind, seed)))
     shown["real"] = real[:12]
     rows = [film([picture.repeat_interleave(4, 1).repeat_interleave(4, 2) for picture in row]) for row in shown.values()]
     settings = {
         "steps": steps, "batch": 64, "samples": n, "training_pictures": count, "side": _SIDE,
-        "sampler": "DPM-Solver++ 2M, 50 steps, x_0 clipped to ±1", "features": "emoji-classifier, pictures repeated to 128 px",
+        "sampler": "DPM-Solver++ 2M, 50 steps, x_0 clipped to ±1", "features": f"{features[0].extractor}; {features[0].resize}",
     }  # fmt: skip
     return _Task(comparison, settings, {f"Pictures, from top to bottom: {', '.join(shown)}": np.concatenate(rows)})
 
@@ -243,30 +243,3 @@ def _excess_of_x_0(model: nn.Module, data: Any, schedule: NoiseSchedule, kind: s
 def _scenes(count: int, seed: int) -> Tensor:
     pixels = np.stack([render(sample_scene(i, seed=seed, kind="single", jitter=0.0), _SIDE) for i in range(count)])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-@torch.inference_mode()
-def _features(judge: Any, pictures: Tensor) -> Tensor:
-    """The judge's features of pictures in [−1, 1], each pixel repeated to its size."""
-    parts = []
-    for part in torch.split(pictures.clamp(-1, 1), 100):
-        large = part.repeat_interleave(128 // _SIDE, 2).repeat_interleave(128 // _SIDE, 3)
-        parts.append(judge.network.features(_as_judged(large)))
-    return torch.cat(parts).double()
-
-
-def _as_judged(pictures: Tensor) -> Tensor:
-    from ornstein.images import to_tensor
-
-    return to_tensor(((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
-
-
-def _kernel_distance(a: Tensor, b: Tensor) -> float:
-    """Unbiased squared maximum mean discrepancy with the kernel (x·y/d + 1)³ (Bińkowski et al. 2018), times a thousand."""
-    scale = math.sqrt(float(b.square().mean()))
-    x, y = a / scale, b / scale
-    kernel: Callable[[Tensor, Tensor], Tensor] = lambda p, q: (p @ q.T / p.shape[1] + 1) ** 3  # noqa: E731
-    xx, yy, xy = kernel(x, x), kernel(y, y), kernel(x, y)
-    n, m = len(x), len(y)
-    value = (xx.sum() - xx.diagonal().sum()) / (n * (n - 1)) + (yy.sum() - yy.diagonal().sum()) / (m * (m - 1)) - 2 * xy.mean()
-    return float(value) * 1000

@@ -6,14 +6,16 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ornstein.core.progress import track
+from ornstein.data.pictures import contact_sheet
 from ornstein.images.provenance import read_picture, write_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from PIL.Image import Image
     from rich.console import Console
 
     from ornstein.commands.drawing import Drawing
@@ -60,7 +62,8 @@ def write_all(drawing: Drawing, console: Console, film: Film | None = None) -> W
         files = [drawing.path(k) for k in range(count)]
         if 1 < count <= MOST_ON_A_SHEET:
             sheet = drawing.out
-            write_picture(contact_sheet(files), sheet, {"sheet": [path.name for path in files]})
+            pictures = np.stack([np.asarray(read_picture(path).convert("RGB")) for path in files])
+            write_picture(contact_sheet(pictures, _COLUMNS), sheet, {"sheet": [path.name for path in files]})
     except BrokenPipeError:  # the reader of our progress left: no fault of the disk
         raise
     except OSError as error:
@@ -69,15 +72,3 @@ def write_all(drawing: Drawing, console: Console, film: Film | None = None) -> W
         print(f"error: cannot write {drawing.out}: {reason}; {left}; the same command goes on from there", file=sys.stderr)
         return None
     return Written([sheet, *files] if sheet else files, kept)
-
-
-def contact_sheet(files: list[Path]) -> Image:
-    """The pictures in rows of four."""
-    import PIL.Image
-
-    width, height = read_picture(files[0]).size
-    columns = min(len(files), _COLUMNS)
-    sheet = PIL.Image.new("RGB", (columns * width, -(-len(files) // columns) * height), "white")
-    for k, path in enumerate(files):
-        sheet.paste(read_picture(path), (k % columns * width, k // columns * height))
-    return sheet

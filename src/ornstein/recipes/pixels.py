@@ -205,11 +205,10 @@ def _train(
     def preview(model: nn.Module, step: int, path: Path) -> None:
         import copy
 
-        from PIL import Image
+        from ornstein.data.pictures import contact_sheet
 
         drawn = as_model(copy.deepcopy(model)).draw(range(32))
-        rows = [np.concatenate(list(drawn[k : k + 8]), axis=1) for k in range(0, 32, 8)]
-        Image.fromarray(np.concatenate(rows).repeat(3, 0).repeat(3, 1)).save(path)
+        contact_sheet(drawn.repeat(3, 1).repeat(3, 2)).save(path)
 
     return train(
         initialise(lambda: recipe.objective()[0], recipe.optimization.seed),
