@@ -23,7 +23,8 @@ from record import RESULTS, share, write
 import ornstein
 from ornstein.assets import openmoji
 from ornstein.core.progress import track
-from ornstein.data.scenes import BACKGROUNDS, indefinite, is_held_out, render, sample_scene
+from ornstein.data.naming import indefinite
+from ornstein.data.scenes import BACKGROUNDS, is_held_out, render, sample_scene
 from ornstein.hub import find_checkpoint
 from ornstein.images import EmojiJudge, TextToImagePipeline, names_in_place, psnr, to_pixels, to_tensor
 

@@ -8,7 +8,7 @@ import pytest
 
 from ornstein.assets import openmoji
 from ornstein.core.errors import DataError, UnknownNameError
-from ornstein.data import scenes
+from ornstein.data import naming, scenes
 
 
 def test_a_scene_is_a_function_of_seed_split_and_index() -> None:
@@ -76,7 +76,7 @@ def test_captions_say_what_is_there(split: scenes.Split) -> None:
         assert names[0].split()[0][:4] in caption
         if scene.kind == "count":
             assert f"{words[len(names)]} " in caption
-            assert scenes.plural(names[0]) in caption
+            assert naming.plural(names[0]) in caption
         elif scene.kind == "pair":
             first, second = caption.index(names[0]), caption.rindex(names[1])
             assert first < caption.index(scenes.RELATIONS[scene.relation], first) < second
@@ -134,7 +134,7 @@ def test_background_is_what_the_scene_says() -> None:
     ],
 )
 def test_plurals(name: str, expected: str) -> None:
-    assert scenes.plural(name) == expected
+    assert naming.plural(name) == expected
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_plurals(name: str, expected: str) -> None:
     ],
 )
 def test_articles(name: str, expected: str) -> None:
-    assert scenes.indefinite(name) == expected
+    assert naming.indefinite(name) == expected
 
 
 def test_words_of_place_and_size_mean_what_they_say() -> None:

@@ -27,25 +27,53 @@ ATTRIBUTION = (
     " (https://openmoji.org, https://creativecommons.org/licenses/by-sa/4.0/)"
 )
 
+# What a drawing can be painted in. Apart from one another and from most drawings' black and white.
+COLORS: dict[str, tuple[int, int, int]] = {
+    "red": (214, 60, 56),
+    "orange": (244, 146, 56),
+    "yellow": (250, 218, 84),
+    "green": (96, 180, 104),
+    "blue": (64, 116, 208),
+    "purple": (146, 92, 194),
+    "pink": (246, 150, 190),
+}
+
 # Rasterised once at this size, then reduced: larger than any drawing in a 128 px scene, so that reductions stay sharp.
 _MASTER_SIZE = 192
 
 
 @lru_cache(maxsize=1)
-def groups() -> Mapping[str, tuple[str, ...]]:
-    """Names by group ("fruit", "vehicle", …), in the committed order of `vocabulary.txt`."""
-    result: dict[str, tuple[str, ...]] = {}
+def _entries() -> tuple[tuple[str, str, str, bool], ...]:
+    """Each line of `vocabulary.txt` taken apart: group, Unicode's short name, our name, whether it comes in other colours."""
+    result = []
     for line in files("ornstein.assets").joinpath("vocabulary.txt").read_text(encoding="utf8").splitlines():
         if line and not line.startswith("#"):
             group, _, entries = line.partition(": ")
-            result[group] = tuple(entry.split(" = ")[-1].strip() for entry in entries.split(";"))
-    return MappingProxyType(result)
+            for entry in entries.split(";"):
+                short_name, _, simpler = entry.strip().removesuffix("*").partition(" = ")
+                result.append((group, short_name, simpler or short_name, entry.endswith("*")))
+    return tuple(result)
+
+
+@lru_cache(maxsize=1)
+def groups() -> Mapping[str, tuple[str, ...]]:
+    """Names by group ("fruit", "vehicle", …), in the committed order of `vocabulary.txt`."""
+    result: dict[str, list[str]] = {}
+    for group, _, name, _ in _entries():
+        result.setdefault(group, []).append(name)
+    return MappingProxyType({group: tuple(names) for group, names in result.items()})
 
 
 @lru_cache(maxsize=1)
 def names() -> tuple[str, ...]:
     """Every name of the vocabulary, in a fixed order: a name's position is its class index in classifiers."""
-    return tuple(name for group in groups().values() for name in group)
+    return tuple(name for _, _, name, _ in _entries())
+
+
+@lru_cache(maxsize=1)
+def paintable_names() -> tuple[str, ...]:
+    """Names of things that come in any of `COLORS`: their shape and lines say what they are."""
+    return tuple(name for _, _, name, paintable in _entries() if paintable)
 
 
 @lru_cache(maxsize=1)
@@ -63,13 +91,10 @@ def _codes() -> Mapping[str, str]:
             if code in available:
                 by_short_name[short_name] = code
     result = {}
-    for line in files("ornstein.assets").joinpath("vocabulary.txt").read_text(encoding="utf8").splitlines():
-        if line and not line.startswith("#"):
-            for entry in line.partition(": ")[2].split(";"):
-                short_name, _, simpler = entry.strip().partition(" = ")
-                if short_name not in by_short_name:
-                    raise DataError(f"vocabulary.txt names {short_name!r}, which the installed OpenMoji does not draw")
-                result[simpler or short_name] = by_short_name[short_name]
+    for _, short_name, name, _ in _entries():
+        if short_name not in by_short_name:
+            raise DataError(f"vocabulary.txt names {short_name!r}, which the installed OpenMoji does not draw")
+        result[name] = by_short_name[short_name]
     return MappingProxyType(result)
 
 
@@ -105,26 +130,42 @@ def _master(name: str) -> NDArray[np.uint8]:
     return pixels
 
 
-@lru_cache(maxsize=4096)
-def drawing(name: str, size: int) -> NDArray[np.uint8]:
+@lru_cache(maxsize=16384)
+def drawing(name: str, size: int, color: str = "") -> NDArray[np.uint8]:
     """The drawing of `name`, its longer side filling `size` pixels.
 
     Args:
         name: one of `names()`.
         size: side of the square in pixels, ≥ 4.
+        color: one of `COLORS`, in which the drawing is painted, black lines and shades as they were; its own by default.
 
     Returns:
         RGBA, shape (size, size, 4), 0…255, straight (not premultiplied) alpha, read-only: it is cached.
 
     Raises:
-        UnknownNameError: no such name.
+        UnknownNameError: no such name or colour.
         DataError: size below 4.
     """
     if size < 4:
         raise DataError(f"a drawing needs a size of at least 4 pixels, got {size}")
+    if color and color not in COLORS:
+        raise unknown_name("colour of a drawing", color, list(COLORS))
     from PIL import Image
 
+    master = _painted(_master(name), COLORS[color]) if color else _master(name)
     # Pillow resizes RGBA with premultiplied alpha, so that transparent pixels do not bleed into the outline.
-    result = np.asarray(Image.fromarray(_master(name)).resize((size, size), Image.Resampling.HAMMING)).copy()
+    result = np.asarray(Image.fromarray(master).resize((size, size), Image.Resampling.HAMMING)).copy()
     result.flags.writeable = False
     return result
+
+
+def _painted(pixels: NDArray[np.uint8], color: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The same lightness in one colour: black stays black, the usual lightness of the fills becomes the colour, white a light tint."""
+    lightness = pixels[..., :3] @ np.array([0.299, 0.587, 0.114]) / 255
+    fills = lightness[(pixels[..., 3] > 128) & (lightness > 0.2)]
+    usual = min(float(np.median(fills)), 0.75) if fills.size else 0.75
+    shade = np.clip(lightness / usual, 0, 1)[..., None]
+    tint = 0.45 * np.clip((lightness - usual) / (1 - usual), 0, 1)[..., None]
+    painted = np.array(color) * shade
+    painted += (255 - painted) * tint
+    return np.concatenate([painted.round().astype(np.uint8), pixels[..., 3:]], axis=-1)

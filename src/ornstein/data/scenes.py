@@ -1,20 +1,24 @@
 """Emoji scenes: OpenMoji drawings on a coloured background, with a caption drawn from a small grammar.
 
 Scene i of a stream is a pure function of (seed, split, i): the same picture and caption on every machine, in any order
-and by any number of workers. A fixed tenth of the combinations (object and background, object and count, which object is above or
-left of which) never occurs in the training split, however a scene would come by it; every scene of the held-out split has one.
+and by any number of workers. A fixed tenth of the combinations (object and background, object and colour, object and count, which
+object is above or left of which, which two stand in one group) never occurs in the training split, however a scene would come by it;
+every scene of the held-out split has one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from ornstein.assets import openmoji
 from ornstein.core.errors import DataError, unknown_name
+from ornstein.data.naming import UNCOUNTED_NAMES, described, indefinite, plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Split = Literal["train", "held-out"]
-Kind = Literal["single", "count", "pair", "clutter"]
+Kind = Literal["single", "count", "pair", "group", "clutter"]
 
 RESOLUTION = 128
 
@@ -42,7 +46,9 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
 }
 _BACKGROUND_JITTER = 5
 
-KIND_SHARES: dict[Kind, float] = {"single": 0.6, "count": 0.15, "pair": 0.25}
+KIND_SHARES: dict[Kind, float] = {"single": 0.5, "count": 0.15, "pair": 0.2, "group": 0.15}
+#: How often a drawing that comes in other colours does: one alone or several of a kind, and each of two.
+_PAINTED_SHARE = 0.3
 RELATIONS: dict[str, str] = {
     "above": "above",
     "below": "below",
@@ -68,6 +74,11 @@ _COUNT_LAYOUTS: dict[int, tuple[tuple[float, float], ...]] = {
     3: ((0.28, 0.71), (0.72, 0.71), (0.5, 0.28)),
     4: ((0.28, 0.28), (0.72, 0.28), (0.28, 0.72), (0.72, 0.72)),
 }
+# Different objects in the order in which they are named: as one reads.
+_GROUP_LAYOUTS: dict[int, tuple[tuple[float, float], ...]] = {
+    3: ((0.5, 0.28), (0.28, 0.71), (0.72, 0.71)),
+    4: _COUNT_LAYOUTS[4],
+}
 _PAIR_LAYOUTS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "above": ((0.5, 0.27), (0.5, 0.73)),
     "below": ((0.5, 0.73), (0.5, 0.27)),
@@ -77,32 +88,16 @@ _PAIR_LAYOUTS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
 _COUNT_SIZES = {2: 50, 3: 48, 4: 46}
 _PAIR_SIZE = 53
 
-# Names that take neither article nor number: plurals, and what is not counted.
-UNCOUNTED_NAMES = frozenset(
-    {
-        "cherries", "grapes", "blueberries", "french fries", "pancakes", "jeans", "glasses", "sunglasses", "gloves", "socks",
-        "books", "scissors", "eyes", "thumbs up", "thumbs down", "paw prints",
-        "corn", "broccoli", "popcorn", "bacon", "fire", "lightning", "cheese", "sushi", "yarn", "bowling", "baguette bread",
-        "meat on bone",
-    }
-)  # fmt: skip
-_IRREGULAR_PLURALS = {
-    "tomato": "tomatoes", "mango": "mangoes", "volcano": "volcanoes", "sheep": "sheep", "deer": "deer", "moai": "moai",
-    "tropical fish": "tropical fish", "blowfish": "blowfish", "jellyfish": "jellyfish", "snowman": "snowmen", "tooth": "teeth",
-    "kitchen knife": "kitchen knives", "fork and knife": "forks and knives", "bow and arrow": "bows and arrows",
-    "cup of coffee": "cups of coffee", "pile of poo": "piles of poo", "sun with face": "suns with faces",
-    "globe showing Americas": "globes showing Americas", "game die": "game dice",
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class PlacedObject:
-    """One drawing: its name, its centre and side in pixels of a 128 px picture."""
+    """One drawing: its name, its centre and side in pixels of a 128 px picture, and the colour that it is painted, if any."""
 
     name: str
     x: float
     y: float
     size: float
+    color: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,29 +114,6 @@ class Scene:
     size: str = ""
 
 
-def indefinite(name: str) -> str:
-    """The name with its article: "an orange", "a red apple", "french fries"."""
-    if name in UNCOUNTED_NAMES:
-        return name
-    sounds_like_a_vowel = (name[0].lower() in "aeiou" and not name.startswith(("uni", "one"))) or name.startswith("hour")
-    return f"{'an' if sounds_like_a_vowel else 'a'} {name}"
-
-
-def plural(name: str) -> str:
-    """The name in the plural: "red apples", "strawberries", "foxes"."""
-    if name in UNCOUNTED_NAMES:
-        return name
-    if name in _IRREGULAR_PLURALS:
-        return _IRREGULAR_PLURALS[name]
-    if name.endswith("y") and name[-2] not in "aeiou":
-        return name[:-1] + "ies"
-    if name.endswith(("s", "x", "ch", "sh")):
-        return name + "es"
-    if name.endswith("leaf"):
-        return name[:-4] + "leaves"
-    return name + "s"
-
-
 def is_held_out(*combination: object) -> bool:
     """Whether a combination belongs to the fixed tenth that training never shows (decided by its SHA-256)."""
     digest = hashlib.sha256("|".join(map(str, combination)).encode()).digest()
@@ -152,11 +124,14 @@ def combinations(scene: Scene) -> list[tuple[object, ...]]:
     """What a scene combines, as `is_held_out` reads it. Below is above said the other way round, right is left."""
     names = [item.name for item in scene.objects]
     found: list[tuple[object, ...]] = [("single", name, scene.background) for name in dict.fromkeys(names)]
+    found += [("color", name, color) for name, color in dict.fromkeys((o.name, o.color) for o in scene.objects if o.color)]
     if scene.kind == "count":
         found.append(("count", names[0], len(names)))
     if scene.kind == "pair":
         mirrored = _MIRRORED.get(scene.relation)
         found.append(("pair", names[1], mirrored, names[0]) if mirrored else ("pair", names[0], scene.relation, names[1]))
+    if scene.kind == "group":
+        found += [("group", *sorted(two)) for two in itertools.combinations(names, 2)]
     return found
 
 
@@ -213,7 +188,9 @@ def sample_clutter(index: int, *, seed: int = 0) -> Scene:
     objects = []
     for name in rng.choice(openmoji.names(), int(rng.integers(2, 8))):
         x, y = rng.uniform(0.1, 0.9, 2) * RESOLUTION
-        objects.append(PlacedObject(str(name), float(x), float(y), float(rng.uniform(36, 100))))
+        objects.append(
+            PlacedObject(str(name), float(x), float(y), float(rng.uniform(36, 100)), _paint(rng, str(name), background))
+        )
     return Scene("clutter", tuple(objects), background, rgb, "")
 
 
@@ -225,7 +202,7 @@ def render(scene: Scene, resolution: int = RESOLUTION) -> NDArray[np.uint8]:
     canvas = Image.new("RGB", (resolution, resolution), scene.background_rgb)
     for item in scene.objects:
         side = max(4, round(item.size * scale))
-        stamp = Image.fromarray(openmoji.drawing(item.name, side))
+        stamp = Image.fromarray(openmoji.drawing(item.name, side, item.color))
         canvas.paste(stamp, (round(item.x * scale - side / 2), round(item.y * scale - side / 2)), stamp)
     return np.array(canvas)
 
@@ -237,10 +214,25 @@ def _background(rng: np.random.Generator) -> tuple[str, tuple[int, int, int]]:
     return name, (red, green, blue)
 
 
-def _place(rng: np.random.Generator, name: str, at: tuple[float, float], size: float, jitter: float) -> PlacedObject:
+def _paint(rng: np.random.Generator, name: str, background: str) -> str:
+    """A colour for some of the drawings that come in any, not the background's: it would hide them."""
+    draw, choice = rng.random(), int(rng.integers(len(openmoji.COLORS)))
+    color = list(openmoji.COLORS)[choice]
+    return color if draw < _PAINTED_SHARE and name in _paintable() and color != background else ""
+
+
+@lru_cache(maxsize=1)
+def _paintable() -> frozenset[str]:
+    return frozenset(openmoji.paintable_names())
+
+
+def _place(
+    rng: np.random.Generator, name: str, at: tuple[float, float], size: float, jitter: float, color: str = ""
+) -> PlacedObject:
     shift = rng.uniform(-3.0, 3.0, 2) * jitter
     scale = 1 + (rng.uniform(0.94, 1.06) - 1) * jitter
-    return PlacedObject(name, float(at[0] * RESOLUTION + shift[0]), float(at[1] * RESOLUTION + shift[1]), float(size * scale))
+    x, y = (float(part * RESOLUTION + moved) for part, moved in zip(at, shift, strict=True))
+    return PlacedObject(name, x, y, float(size * scale), color)
 
 
 def _caption(rng: np.random.Generator, subject: str, background: str) -> str:
@@ -266,37 +258,45 @@ def _single(rng: np.random.Generator, jitter: float) -> Scene:
     # A large drawing fills the picture: it has nowhere else to be.
     position = "" if size == "large" or rng.random() < 0.65 else str(rng.choice(list(POSITIONS)[1:]))
     pixels = min(SIZES[size], 54) if position else SIZES[size]
-    noun = indefinite(name) if not size else f"{'' if name in UNCOUNTED_NAMES else 'a '}{size} {name}"
-    subject = f"{noun} {position}".strip()
-    return Scene(
-        "single",
-        (_place(rng, name, POSITIONS[position], pixels, jitter),),
-        background,
-        rgb,
-        _caption(rng, subject, background),
-        position=position,
-        size=size,
-    )
+    color = _paint(rng, name, background)
+    subject = f"{described(name, size, color)} {position}".strip()
+    placed = _place(rng, name, POSITIONS[position], pixels, jitter, color)
+    return Scene("single", (placed,), background, rgb, _caption(rng, subject, background), position=position, size=size)
 
 
 def _count(rng: np.random.Generator, jitter: float) -> Scene:
     name = str(rng.choice([name for name in openmoji.names() if name not in UNCOUNTED_NAMES]))
     count = int(rng.choice(list(COUNTS)))
     background, rgb = _background(rng)
-    objects = tuple(_place(rng, name, at, _COUNT_SIZES[count], jitter) for at in _COUNT_LAYOUTS[count])
-    subject = f"{COUNTS[count]} {plural(name)}"
+    color = _paint(rng, name, background)
+    objects = tuple(_place(rng, name, at, _COUNT_SIZES[count], jitter, color) for at in _COUNT_LAYOUTS[count])
+    subject = " ".join(word for word in (COUNTS[count], color, plural(name)) if word)
     return Scene("count", objects, background, rgb, _caption(rng, subject, background))
 
 
 def _pair(rng: np.random.Generator, jitter: float) -> Scene:
-    first, second = (str(name) for name in rng.choice(openmoji.names(), 2, replace=False))
+    names = [str(name) for name in rng.choice(openmoji.names(), 2, replace=False)]
     relation = str(rng.choice(list(RELATIONS)))
     background, rgb = _background(rng)
+    colors = [_paint(rng, name, background) for name in names]
     objects = tuple(
-        _place(rng, name, at, _PAIR_SIZE, jitter) for name, at in zip((first, second), _PAIR_LAYOUTS[relation], strict=True)
+        _place(rng, name, at, _PAIR_SIZE, jitter, color)
+        for name, color, at in zip(names, colors, _PAIR_LAYOUTS[relation], strict=True)
     )
-    subject = f"{indefinite(first)} {RELATIONS[relation]} {indefinite(second)}"
+    first, second = (described(name, color) for name, color in zip(names, colors, strict=True))
+    subject = f"{first} {RELATIONS[relation]} {second}"
     return Scene("pair", objects, background, rgb, _caption(rng, subject, background), relation=relation)
 
 
-_DRAW = {"single": _single, "count": _count, "pair": _pair}
+def _group(rng: np.random.Generator, jitter: float) -> Scene:
+    count = int(rng.choice(list(_GROUP_LAYOUTS)))
+    names = [str(name) for name in rng.choice(openmoji.names(), count, replace=False)]
+    background, rgb = _background(rng)
+    objects = tuple(
+        _place(rng, name, at, _COUNT_SIZES[count], jitter) for name, at in zip(names, _GROUP_LAYOUTS[count], strict=True)
+    )
+    *others, last = (indefinite(name) for name in names)
+    return Scene("group", objects, background, rgb, _caption(rng, f"{', '.join(others)} and {last}", background))
+
+
+_DRAW = {"single": _single, "count": _count, "pair": _pair, "group": _group}

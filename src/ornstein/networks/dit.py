@@ -45,7 +45,7 @@ class DiTConfig:
     depth: int = 10
     heads: int = 4
     text_depth: int = 1
-    text_length: int = 24
+    text_length: int = 32
 
     def __post_init__(self) -> None:
         require_at_least(1, latent_channels=self.latent_channels, patch_size=self.patch_size, heads=self.heads)

@@ -29,7 +29,7 @@ three quarters of them crowded, so that little is plain background. The drawings
 
 def _optimization() -> Optimization:
     return Optimization(
-        steps=1900,
+        steps=3600,
         batch_size=32,
         learning_rate=1.5e-3,
         warmup_steps=100,

@@ -32,7 +32,7 @@ weights."""
 
 def _optimization() -> Optimization:
     return Optimization(
-        steps=1000, batch_size=64, learning_rate=2e-3, warmup_steps=100, weight_decay=0.05, ema_decay=0.995, checkpoint_every=250
+        steps=1800, batch_size=64, learning_rate=2e-3, warmup_steps=100, weight_decay=0.05, ema_decay=0.995, checkpoint_every=250
     )
 
 

@@ -48,7 +48,7 @@ PREVIEW_PROMPTS = (
 )
 _BANDS = 4
 # What only one of the two kinds of data has.
-_OF_SCENES = ("scenes", "pair_share", "count_share", "jitter")
+_OF_SCENES = ("scenes", "pair_share", "count_share", "group_share", "jitter")
 _OF_A_FOLDER = ("flip", "finetune_autoencoder", "autoencoder_steps")
 
 
@@ -73,7 +73,8 @@ class TextToImageRecipe:
     finetune_autoencoder: on these pictures first: where the autoencoder falls short on them ("auto"), or "yes", or "no".
     autoencoder_steps: of that. init: name or folder of a text-to-image model whose weights to start from.
     autoencoder: name or folder of the first stage. scenes: how many training scenes are encoded once and for all.
-    pair_share, count_share: how many of them show two objects in a relation, or one object several times; the rest shows one.
+    pair_share, count_share, group_share: how many of them show two objects in a relation, one object several times, or three or four
+        different ones; the rest shows one.
     jitter: of the drawings' places and sizes, see `sample_scene`: a network of this size has enough to learn without.
     condition_drop: share of captions replaced by ∅, so that guidance has an unconditional branch (Ho & Salimans 2022).
     weighting: "min_snr" spends less on the last details, which the decoder forgives, and more on what is where.
@@ -84,8 +85,9 @@ class TextToImageRecipe:
     optimization: Optimization = field(default_factory=_optimization)
     autoencoder: str = "autoencoder"
     scenes: int = 50_000
-    pair_share: float = 0.35
-    count_share: float = 0.15
+    pair_share: float = 0.3
+    count_share: float = 0.12
+    group_share: float = 0.13
     data_seed: int = 0
     jitter: float = 0.0
     condition_drop: float = 0.1
@@ -101,8 +103,9 @@ class TextToImageRecipe:
         require_at_least(1, scenes=self.scenes, autoencoder_steps=self.autoencoder_steps)
         require_at_least(0, jitter=self.jitter)
         require_seeds(data_seed=self.data_seed)
-        require_shares(condition_drop=self.condition_drop, pair_share=self.pair_share, count_share=self.count_share)
-        require_shares(pairs_and_counts=self.pair_share + self.count_share)
+        require_shares(condition_drop=self.condition_drop, pair_share=self.pair_share)
+        require_shares(count_share=self.count_share, group_share=self.group_share)
+        require_shares(more_than_one_object=self.pair_share + self.count_share + self.group_share)
         if self.data is None:
             for name in _OF_A_FOLDER:
                 if getattr(self, name) != TextToImageRecipe.__dataclass_fields__[name].default:
@@ -292,13 +295,13 @@ def _latents(
             flip=recipe.flip,
             track=lambda chunks, total: track(chunks, total, "encoding pictures"),
         )
-    rest = max(1.0 - recipe.pair_share - recipe.count_share, 0.0)
+    rest = max(1.0 - recipe.pair_share - recipe.count_share - recipe.group_share, 0.0)
 
     return build_latent_scenes(
         out / "cache",
         count=recipe.scenes,
         seed=recipe.data_seed,
-        shares={"single": rest, "count": recipe.count_share, "pair": recipe.pair_share},
+        shares={"single": rest, "count": recipe.count_share, "pair": recipe.pair_share, "group": recipe.group_share},
         jitter=recipe.jitter,
         autoencoder_fingerprint=first_stage.fingerprint,
         encode=encode,
