@@ -63,6 +63,11 @@ def load(name_or_folder: str | Path, *, expect: str | None = None, device: Devic
     checkpoint = find_checkpoint(name_or_folder, expect_kind=expect)
     match checkpoint.kind:
         case "text-to-image":
+            if "guidance_range" in checkpoint.config:  # a student, which only jumps
+                from ornstein.images import FewStepPipeline
+
+                return FewStepPipeline.from_checkpoint(checkpoint, [BUNDLED / "autoencoder"], device)
+
             from ornstein.images import TextToImagePipeline
 
             return TextToImagePipeline.from_checkpoint(checkpoint, [BUNDLED / "autoencoder"], device)

@@ -22,9 +22,13 @@ def test_a_scene_is_a_function_of_seed_split_and_index() -> None:
 
 
 def _shown(scene: scenes.Scene) -> set[tuple[object, ...]]:
-    """What the picture shows, from the places alone: objects on the background, how many of one, what is above or left of what."""
+    """What the picture shows, from the drawings alone: what is on which background and of which colour, how many of one, what is above
+    or left of what, which stand in one group."""
     names = [item.name for item in scene.objects]
     shown: set[tuple[object, ...]] = {("single", name, scene.background) for name in names}
+    shown |= {("color", item.name, item.color) for item in scene.objects if item.color}
+    if len(set(names)) > 2:
+        shown |= {("group", min(a, b), max(a, b)) for a in names for b in names if a != b}
     if len(names) > 1 and len(set(names)) == 1:
         shown.add(("count", names[0], len(names)))
     if len(set(names)) == 2:
@@ -73,10 +77,19 @@ def test_captions_say_what_is_there(split: scenes.Split) -> None:
         scene = scenes.sample_scene(i, seed=5, split=split)
         names = [item.name for item in scene.objects]
         caption = scene.caption
-        assert names[0].split()[0][:4] in caption
+        # Every word of the caption is a name, a colour, a number, an article … : colours that it says are the drawings' or the ground's.
+        assert all(item.color in caption for item in scene.objects)
+        painted = {item.color for item in scene.objects} | set(scene.background.split())
+        own = " ".join(names)
+        for color in openmoji.COLORS:
+            assert color in painted or not re.search(rf"\b{color}\b", caption) or color in own
+        assert scene.kind == "count" or names[0] in caption
         if scene.kind == "count":
             assert f"{words[len(names)]} " in caption
             assert naming.plural(names[0]) in caption
+        elif scene.kind == "group":
+            *others, last = (naming.indefinite(name) for name in names)
+            assert f"{', '.join(others)} and {last}" in caption
         elif scene.kind == "pair":
             first, second = caption.index(names[0]), caption.rindex(names[1])
             assert first < caption.index(scenes.RELATIONS[scene.relation], first) < second
@@ -85,7 +98,7 @@ def test_captions_say_what_is_there(split: scenes.Split) -> None:
                 f"{color} background" in caption and color != scene.background and not scene.background.endswith(color)
                 for color in scenes.BACKGROUNDS
             )
-        assert " a a" not in caption
+        assert not re.search(r"\ba [aeio]", caption)
         assert "  " not in caption
 
 
@@ -172,7 +185,7 @@ def test_words_of_place_and_size_mean_what_they_say() -> None:
         assert (int(item.x // (128 / 3)), int(item.y // (128 / 3))) == thirds[scene.position]
         assert [word for word in thirds if word and word in scene.caption] == ([scene.position] if scene.position else [])
         for size in ("small", "large"):
-            assert (f"{size} {item.name}" in scene.caption) == (scene.size == size)
+            assert (" ".join(f"{size} {item.color} {item.name}".split()) in scene.caption) == (scene.size == size)
         if not scene.position:
             sizes[scene.size].add(round(item.size))
         assert not re.search(r"\ba [aeio]", scene.caption.replace("a one", ""))
@@ -218,3 +231,38 @@ def test_jitter_moves_drawings_and_nothing_else() -> None:
 def test_what_is_no_scene(arguments: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         scenes.sample_scene(3, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_painted_drawing_keeps_its_shape_and_is_of_its_colour() -> None:
+    for name, color in (("fox", "blue"), ("car", "green"), ("t-shirt", "pink"), ("key", "red")):
+        own, painted = openmoji.drawing(name, 96), openmoji.drawing(name, 96, color)
+        assert np.array_equal(own[..., 3], painted[..., 3])
+        opaque = painted[painted[..., 3] == 255][:, :3].astype(int)
+        fills = opaque[opaque.max(-1) > 120]
+        distance = {c: np.abs(np.median(fills, axis=0) - np.array(rgb)).sum() for c, rgb in openmoji.COLORS.items()}
+        assert min(distance, key=lambda c: distance[c]) == color
+        black = own[own[..., 3] == 255][:, :3].max(-1) < 5
+        assert painted[painted[..., 3] == 255][black][:, :3].max() < 12  # lines stay lines
+
+
+def test_only_what_comes_in_colours_is_painted_and_never_as_its_ground() -> None:
+    seen = set()
+    for i in range(3000):
+        scene = scenes.sample_scene(i, seed=6)
+        for item in scene.objects:
+            assert not item.color or item.name in openmoji.paintable_names()
+            assert item.color != scene.background
+            seen.add(item.color)
+        if scene.kind == "count":
+            assert len({item.color for item in scene.objects}) == 1
+    assert seen == {"", *openmoji.COLORS}
+    with pytest.raises(UnknownNameError, match="colour of a drawing"):
+        openmoji.drawing("fox", 40, "mauve")
+
+
+def test_a_group_stands_in_the_order_in_which_it_is_named() -> None:
+    for i in range(200):
+        scene = scenes.sample_scene(i, kind="group", jitter=0.0)
+        assert len({item.name for item in scene.objects}) == len(scene.objects) in (3, 4)
+        places = [(round(item.y / 32), item.x) for item in scene.objects]
+        assert places == sorted(places)

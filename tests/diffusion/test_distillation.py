@@ -130,6 +130,16 @@ def test_composition_by_any_two_students_lands_where_they_do() -> None:
     torch.testing.assert_close(narrow.double(), u, rtol=1e-5, atol=1e-5)
 
 
+def test_a_target_carries_no_gradient() -> None:
+    weight = torch.ones((), requires_grad=True)
+
+    def student(x: Tensor, t: Tensor, s: Tensor, condition: Any) -> Tensor:
+        return weight * x
+
+    times = torch.tensor([900, 900]), torch.tensor([500, 400]), torch.tensor([0, 1])
+    assert not composed(student, student, _states(2), times, SCHEDULE).requires_grad
+
+
 # --- the loss
 
 
@@ -195,7 +205,7 @@ def test_trailing_sampling_stands_on_the_grids_of_training() -> None:
 
 
 def test_half_precision_does_not_cost_the_student_its_gradient() -> None:
-    """Autocast keeps half-precision copies of weights: one made for a target, without a gradient, must not serve the student."""
+    """Under autocast with one network on both sides: the copies of its weights that targets are made with have no gradient."""
     layer = nn.Linear(2, 2)
 
     def student(x: Tensor, t: Tensor, s: Tensor, condition: Any) -> Tensor:
@@ -213,6 +223,7 @@ def test_the_same_seed_gives_the_same_loss() -> None:
     teacher = as_student(GAUSSIAN.denoiser(SCHEDULE, "v_prediction"))
     one, two = (_shortcut(teacher, teacher, teacher) for _ in range(2))
     assert torch.equal(one.per_sample, two.per_sample)
+    assert float(one.loss) == pytest.approx(float(one.per_sample.mean()))
 
 
 @pytest.mark.parametrize(
@@ -234,6 +245,9 @@ def test_a_batch_of_any_size() -> None:
     teacher = as_student(GAUSSIAN.denoiser(SCHEDULE, "v_prediction"))
     for n in (1, 2, 3):
         assert _shortcut(teacher, teacher, teacher, n=n).per_sample.shape == (n,)
+    rng, x_0 = _rng(), torch.zeros(3, 2, dtype=torch.float64)
+    seen = torch.cat([shortcut_loss(teacher, teacher, teacher, x_0, None, SCHEDULE, rng).jumps for _ in range(30)])
+    assert set(seen.tolist()) == {1, 2, 4, 8, 16}
     assert set(_shortcut(teacher, teacher, teacher, n=8, finest=2).jumps.tolist()) == {1}
     assert set(_shortcut(teacher, teacher, teacher, n=8, teacher_share=1.0).jumps.tolist()) == {16}
     with pytest.raises(DataError, match="at least one"):
@@ -362,3 +376,17 @@ def test_the_flow_map_draws_exactly_in_any_number_of_steps() -> None:
     for n in (1, 2, 3):
         sampler = DDIM(SCHEDULE, n, prediction="v_prediction")
         torch.testing.assert_close(sampler.sample(towards(exact(MIXTURE), sampler), x), ends, rtol=1e-6, atol=1e-6)
+
+
+def test_goals_between_two_steps_are_told_as_they_are() -> None:
+    for settings in ({"end": 0.5}, {"spacing": "log_snr", "end": 20.3}):
+        sampler = DDIM(SCHEDULE, 3, prediction="v_prediction", **settings)  # type: ignore[arg-type]
+        told: list[tuple[float, float]] = []
+
+        def student(x: Tensor, t: Tensor, s: Tensor, condition: Any, told: list[tuple[float, float]] = told) -> Tensor:
+            told += zip(t.tolist(), s.tolist(), strict=True)
+            return torch.zeros_like(x)
+
+        sampler.sample(towards(student, sampler), _states(1))
+        times = [level.t for level in sampler.levels]
+        assert told == list(zip(times[:-1], times[1:], strict=True))

@@ -80,7 +80,7 @@ def test_dropped_captions_are_empty_and_batches_know_their_number(tmp_path: Path
         encoder.piece_ids(captions, 24),
     )
     recipe = TextToImageRecipe(condition_drop=0.25)
-    batch = text_to_image._batch(np.arange(1600), data, encoder, recipe)
+    batch = text_to_image.captioned_batch(np.arange(1600), data, encoder, recipe)
     dropped = ~batch["mask"].any(1)
     assert 0.2 < dropped.float().mean() < 0.3
     assert torch.equal(batch["pieces"][dropped], torch.zeros_like(batch["pieces"][dropped]))
@@ -88,7 +88,7 @@ def test_dropped_captions_are_empty_and_batches_know_their_number(tmp_path: Path
     rows = batch["latents"][:, 0, 0, 0].reshape(100, 16).sort(1).values
     assert torch.equal(rows, torch.arange(16.0).expand(100, 16))
     # Sample i is the same in whatever batch it comes.
-    again = text_to_image._batch(np.array([700, 3]), data, encoder, recipe)
+    again = text_to_image.captioned_batch(np.array([700, 3]), data, encoder, recipe)
     length = again["mask"].shape[1]
     assert torch.equal(again["latents"], batch["latents"][[700, 3]])
     assert torch.equal(again["pieces"], batch["pieces"][[700, 3]][:, :length])
@@ -153,7 +153,7 @@ def test_dropped_captions_differ_from_epoch_to_epoch() -> None:
     recipe = TextToImageRecipe(condition_drop=0.5)
     told = []
     for epoch in range(2):
-        batch = text_to_image._batch(np.arange(40 * epoch, 40 * (epoch + 1)), data, encoder, recipe)
+        batch = text_to_image.captioned_batch(np.arange(40 * epoch, 40 * (epoch + 1)), data, encoder, recipe)
         order = np.random.default_rng([recipe.data_seed, epoch, 4]).permutation(40)
         told.append({int(row) for row, kept in zip(order, batch["mask"].any(1).tolist(), strict=True) if kept})
     assert 10 < len(told[0]) < 30

@@ -23,7 +23,7 @@ where nothing large cancels, however short they are. Who makes the two jumps is 
     student, student                         shortcut models (Frans et al. 2025)
 
 `shortcut_loss` is the last one, over the grids of 1, 2, 4, … jumps, with the teacher at the finest: so one network serves all of them.
-`benchmarks/distillation.py` compares the four on a mixture whose flow map is known.
+It is what did best on a mixture whose flow map is known (docs/distillation.md, `benchmarks/distillation.py`).
 
 Guidance is distilled on the way (Meng et al. 2023): the teacher is `GuidedTeacher`, the scale a part of the condition, and one
 evaluation of the student stands for two of the teacher.
@@ -40,6 +40,7 @@ from torch import Tensor
 from ornstein.core.errors import DataError
 from ornstein.diffusion.guidance import both_branches, map_tensors
 from ornstein.diffusion.samplers import DDIM, Euler
+from ornstein.diffusion.sampling import time_of_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +140,6 @@ def shortcut_loss(
     t, m, s = (_grid_time(2 * place + k, 2 * jumps, schedule.num_steps) for k in range(3))
     alpha, sigma = schedule.alpha_sigma(t, x_0)
     x_t = alpha * x_0 + sigma * torch.randn(x_0.shape, generator=rng, device=x_0.device, dtype=x_0.dtype)
-    # Before the targets: under autocast, a weight's half-precision copy that is made without a gradient would serve here as well.
     u = student(x_t, t, s, condition)
     if u.shape != x_0.shape:
         raise DataError(f"a student must return the state's shape {tuple(x_0.shape)}, got {tuple(u.shape)}")
@@ -188,10 +188,11 @@ def towards(student: Student, sampler: Sampler) -> Denoiser:
     """
     if not isinstance(sampler, DDIM | Euler) or sampler.stochastic or sampler.prediction != "v_prediction":
         raise DataError(f"a student jumps by DDIM (eta = 0) or Euler with prediction 'v_prediction', got {sampler}")
-    goals = {now.t: then.t for now, then in pairwise(sampler.levels)}
+    steps = list(pairwise(sampler.levels))
 
     def denoise(x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
-        return student(x_t, t, torch.full_like(t, goals[t[0].item()]), condition)
+        _, goal = min(steps, key=lambda step: abs(step[0].t - t[0].item()))  # nearest: some devices have no float64
+        return student(x_t, t, time_of_each(x_t, goal.t), condition)
 
     return denoise
 

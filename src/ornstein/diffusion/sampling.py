@@ -24,7 +24,7 @@ from ornstein.diffusion.predictions import check_prediction, coefficients
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from jaxtyping import Float
+    from jaxtyping import Float, Shaped
     from torch import Tensor
 
     from ornstein.diffusion.noise import NoiseSource
@@ -205,6 +205,12 @@ class Sampler(ABC):
         return [schedule.num_steps, *between]
 
 
+def time_of_each(x: Tensor, time: Time) -> Shaped[Tensor, " batch"]:
+    """The same time for each sample of x, as denoisers are told it: int64 at a whole step, else floating point."""
+    kind = torch.int64 if isinstance(time, int) else torch.float32 if x.device.type == "mps" else torch.float64
+    return torch.full((len(x),), time, dtype=kind, device=x.device)
+
+
 class Trajectory:
     """One run of a sampler: what `step` may ask for beyond the state.
 
@@ -220,9 +226,7 @@ class Trajectory:
         """x̂_0 at x on `levels[index]`, one evaluation of the denoiser; clipped where the sampler says so."""
         sampler = self._sampler
         time = sampler.levels[index].t
-        kind = torch.int64 if isinstance(time, int) else torch.float32 if x.device.type == "mps" else torch.float64
-        t = torch.full((len(x),), time, dtype=kind, device=x.device)
-        predicted = self._denoiser(x, t, self._condition)
+        predicted = self._denoiser(x, time_of_each(x, time), self._condition)
         if predicted.shape != x.shape:
             raise DataError(f"the denoiser must return the state's shape {tuple(x.shape)}, got {tuple(predicted.shape)}")
         if predicted.dtype != x.dtype:

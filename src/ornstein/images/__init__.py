@@ -4,6 +4,7 @@ from ornstein.images.alignment import Alignment, Reading, align, names_in_place,
 from ornstein.images.autoencoding import autoencoder_loss, psnr, reconstruction_psnr, to_pixels, to_tensor
 from ornstein.images.editing import image_to_image, inpaint, interpolate, times_below
 from ornstein.images.features import Extractor, Features
+from ornstein.images.few_steps import FewStepPipeline
 from ornstein.images.judge import EmojiJudge, Verdict
 from ornstein.images.pixel_models import GAN, VAE, PixelDiffusion, PixelDiffusionConfig, PixelModel
 from ornstein.images.quality import (
@@ -34,6 +35,7 @@ __all__ = [
     "Estimate",
     "Extractor",
     "Features",
+    "FewStepPipeline",
     "ManifoldScores",
     "Modes",
     "PixelDiffusion",

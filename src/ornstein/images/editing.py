@@ -116,7 +116,7 @@ def interpolate(
     first, last = (KeyedNoise(seed, [0], pipeline.device) for seed in seeds or (settings.seed, settings.seed))
     stepper = pipeline.sampler(settings.sampler, settings.num_inference_steps, settings.eta)
     both, nothing = pipeline.conditions(prompts, settings.negative_prompt)
-    guided = pipeline.guided(settings.guidance_scale, _row(nothing, 0), settings.guidance_interval)
+    guided = pipeline.guided(settings.guidance_scale, _row(nothing, 0), settings.guidance_interval, stepper)
 
     @torch.inference_mode()
     def walk(k: int) -> Iterator[Step]:

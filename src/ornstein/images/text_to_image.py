@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -57,22 +57,29 @@ _SAMPLERS: dict[str, type[Sampler]] = {
 
 @dataclass(frozen=True)
 class TextToImageConfig:
-    """What a text-to-image checkpoint is made of, apart from its weights."""
+    """What a text-to-image checkpoint is made of, apart from its weights.
+
+    guidance_range: of a few-step student, the scales that it was taught; empty for a denoiser.
+    """
 
     network: DiTConfig
     schedule: dict[str, Any]
     prediction: str
     autoencoder_fingerprint: str
     resolution: int = 128
+    guidance_range: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "guidance_range" or self.guidance_range}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TextToImageConfig:
         try:
-            return cls(**{**data, "network": DiTConfig(**data["network"])})
-        except (KeyError, TypeError, DataError) as error:
+            scales = tuple(map(float, data.get("guidance_range", ())))
+            if scales and not (len(scales) == 2 and scales[0] <= scales[1]):
+                raise DataError(f"a guidance range is two numbers in order, got {scales}")
+            return cls(**{**data, "network": DiTConfig(**data["network"]), "guidance_range": scales})
+        except (KeyError, TypeError, ValueError, DataError) as error:
             raise CheckpointError(f"the configuration of this text-to-image model does not fit: {error}") from error
 
 
@@ -82,6 +89,8 @@ class TextToImagePipeline:
     >>> pipeline = ornstein.load("text-to-image")
     >>> pipeline("a red apple on a yellow background", seed=3)[0].save("apple.png")
     """
+
+    network_type: ClassVar[type[DiT]] = DiT
 
     def __init__(
         self,
@@ -118,7 +127,7 @@ class TextToImagePipeline:
         config = TextToImageConfig.from_json(checkpoint.config)
         places = [checkpoint.path / "autoencoder", checkpoint.path.parent / "autoencoder", *autoencoders]
         first_stage = _first_stage(config.autoencoder_fingerprint, places, checkpoint.path)
-        networks = load_strictly(DiT(config.network), checkpoint), load_autoencoder(first_stage)
+        networks = load_strictly(cls.network_type(config.network), checkpoint), load_autoencoder(first_stage)
         return cls(*networks, config, device, checkpoint.fingerprint)
 
     def condition(self, prompts: Sequence[str]) -> TextCondition:
@@ -288,12 +297,12 @@ class TextToImagePipeline:
         """
         noise = KeyedNoise(seed, list(sample_indices), device=self.device)
         condition, nothing = self.conditions(prompts, negative_prompt)
-        guided = wrap(self.guided(guidance_scale, nothing, guidance_interval))
+        guided = wrap(self.guided(guidance_scale, nothing, guidance_interval, stepper))
         first = noise.initial(self.latent_shape) if start is None else start
         yield from stepper.iterate(guided, first, condition, noise)
 
-    def guided(self, scale: float, nothing: TextCondition, interval: tuple[int, int] | None = None) -> Denoiser:
-        """The network as a denoiser of latents, guided at the time steps within `interval`; `nothing` is what it is guided from."""
+    def guided(self, scale: float, nothing: TextCondition, interval: tuple[int, int] | None, stepper: Sampler) -> Denoiser:
+        """The network as a denoiser of latents for `stepper`, guided at the times within `interval`, away from `nothing`."""
         self._check_guidance(scale, interval)
         return ClassifierFreeGuidance(self._denoise_once, scale, nothing, interval=interval)
 

@@ -169,9 +169,13 @@ class DiT(nn.Module):
         Raises:
             DataError: the latent or the text does not have the configured size.
         """
+        return self._denoise(x_t, self.time_in(time_embedding(t, 256)), condition)
+
+    def _denoise(self, x_t: Tensor, signal_BD: Tensor, condition: TextCondition) -> Tensor:
+        """The prediction, every block modulated by the signal and the whole text."""
         self._check(x_t, condition)
         text_BLD, mask_BL, summary_BD = self._read(condition)
-        signal_BD = self.time_in(time_embedding(t, 256)) + summary_BD
+        signal_BD = signal_BD + summary_BD
         modulation_B6D = self.modulation(signal_BD).unflatten(-1, (6, -1))
         x_BND = self.patch_in(self._to_tokens(x_t)) + self.positions
         for block in self.blocks:

@@ -144,7 +144,7 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
     result = train(
         initialise(lambda: _network(recipe, material.data, encoder, start), recipe.optimization.seed),
         _loss_fn(recipe, schedule),
-        lambda indices: _batch(indices, material.data, encoder, recipe),
+        lambda indices: captioned_batch(indices, material.data, encoder, recipe),
         recipe.optimization,
         out,
         recipe="text-to-image",
@@ -159,7 +159,7 @@ def train_text_to_image(recipe: TextToImageRecipe, out: Path, *, resume: bool = 
         card=material.card,
         resume=go_on,
     )
-    _bring_along(material.first_stage, out / "model")
+    bring_along(material.first_stage, out / "model")
     return result
 
 
@@ -182,12 +182,12 @@ def _material(
 
     if recipe.data is None:
         with main_process_first():  # the others read what it has written
-            return _Material(first_stage, _latents(recipe, out, first_stage, encoder, None))
+            return _Material(first_stage, latents_of(recipe, out, first_stage, encoder, None))
     with main_process_first():
         pictures = own_pictures.read_pictures(recipe.data, out, recipe.network, encoder, resume=resume)
     stage, measured = own_pictures.fitting_autoencoder(pictures, first_stage, recipe, out, resume=resume)
     with main_process_first():
-        data = _latents(recipe, out, stage, encoder, pictures)
+        data = latents_of(recipe, out, stage, encoder, pictures)
     prompts, above = own_pictures.preview_cases(pictures, encoder, recipe.network.text_length)
     identity = {"data_fingerprint": pictures.fingerprint}
     return _Material(stage, data, own_pictures.card(pictures, recipe, measured), prompts, above, identity)
@@ -242,7 +242,7 @@ def _start(recipe: TextToImageRecipe, first_stage: Checkpoint) -> Checkpoint:
     return start
 
 
-def _bring_along(first_stage: Checkpoint, model: Path) -> None:
+def bring_along(first_stage: Checkpoint, model: Path) -> None:
     """A model that can draw wherever its folder goes; the autoencoder that ships with the package need not travel."""
     from accelerate import PartialState
 
@@ -259,7 +259,7 @@ def _bring_along(first_stage: Checkpoint, model: Path) -> None:
         )
 
 
-def _latents(
+def latents_of(
     recipe: TextToImageRecipe,
     out: Path,
     first_stage: Checkpoint,
@@ -310,7 +310,7 @@ def _latents(
     )
 
 
-def _batch(indices: np.ndarray, data: LatentScenes, encoder: Any, recipe: TextToImageRecipe) -> Batch:
+def captioned_batch(indices: np.ndarray, data: LatentScenes, encoder: Any, recipe: TextToImageRecipe) -> Batch:
     import torch
 
     from ornstein.training import epoch_rows

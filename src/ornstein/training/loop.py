@@ -71,6 +71,7 @@ def train(
     config: Mapping[str, Any],
     hyper_parameters: Mapping[str, Any] | None = None,
     preview: Preview | None = None,
+    with_average: Callable[[nn.Module], None] | None = None,
     contract: EmbodimentContract | None = None,
     card: str = "",
     extra_files: Mapping[str, bytes | Mapping[str, Any]] | None = None,
@@ -89,6 +90,7 @@ def train(
         recipe: its name. kind: of the checkpoint. config: JSON from which that kind's class rebuilds the network.
         hyper_parameters: the whole recipe as JSON, kept with the checkpoints and compared on resuming.
         preview: `(averaged model, step, path)` draws something to look at; `path` is the .png to write.
+        with_average: is handed the moving average before the first step, for an objective that takes its targets from it.
         contract: of a policy. card: markdown about the data, put into the model's card.
         extra_files: go into every checkpoint; see `write_checkpoint`.
         resume: go on from the newest whole checkpoint in `out`. overwrite: delete the run that is there.
@@ -99,6 +101,8 @@ def train(
     """
     training = _Training(model, loss_fn, optimization, RunFolder(out), _accelerator(optimization), recipe, preview)
     training.describe_as(kind, config, hyper_parameters, contract, card, extra_files)
+    if with_average is not None:
+        with_average(training.ema.model)
     with training.reporter:
         try:
             training.open(resume=resume, overwrite=overwrite)
