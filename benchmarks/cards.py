@@ -35,8 +35,14 @@ def figures(name: str) -> list[tuple[str, Any]]:
         case "text-to-image":
             seen = [(key, value) for key, value in pictures["alignment"].items() if key != "missed"]
             unseen = ("object named first, held-out backgrounds", pictures["alignment_held_out"]["object_named_first"])
-            pairs = [(f"held-out pairs: {key}", value) for key, value in pictures["relations_held_out"].items()]
-            return [*seen, unseen, *pairs, ("seconds a picture", pictures["seconds_a_picture_50_steps_guided"])]
+            kinds = {kind: value for kind, value in pictures["compositions_held_out"].items() if kind != "missed"}
+            parts = [
+                (f"held-out {kind}: {part.replace('_', ' ')} ({whose})", rate)
+                for kind, both in kinds.items()
+                for whose, rates in both.items()
+                for part, rate in rates.items()
+            ]
+            return [*seen, unseen, *parts, ("seconds a picture", pictures["seconds_a_picture_50_steps_guided"])]
         case _:
             return [(key, value) for key, value in robot.items() if key.startswith("policy")]
 

@@ -1,10 +1,10 @@
 """How good are the shipped picture models? Writes benchmarks/results/pictures.json.
 
-    .venv/bin/python benchmarks/pictures.py [--prompts 310] [--checkpoint text-to-image]
+    .venv/bin/python benchmarks/pictures.py [--prompts 1132] [--checkpoint text-to-image]
 
 The judge's accuracy on fresh clean scenes and on their reconstructions (the ceiling that the autoencoder sets), the
 autoencoder's PSNR on fresh scenes, how often the judge names the prompt's object in generated single-object pictures (with the
-shuffled-caption control), and seconds a picture.
+shuffled-caption control), what is right in compositions that training never showed, and seconds a picture.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ import ornstein
 from ornstein.assets import openmoji
 from ornstein.core.progress import track
 from ornstein.data.naming import indefinite
-from ornstein.data.scenes import BACKGROUNDS, is_held_out, render, sample_scene
+from ornstein.data.scenes import BACKGROUNDS, KIND_SHARES, is_held_out, render, sample_scene
+from ornstein.evaluation import alignment_rates
 from ornstein.hub import find_checkpoint
-from ornstein.images import EmojiJudge, TextToImagePipeline, names_in_place, psnr, to_pixels, to_tensor
+from ornstein.images import EmojiJudge, TextToImagePipeline, align, psnr, read, to_pixels, to_tensor
 
 # Evaluation streams: training uses scene seed 0 and previews 1,000,001.
 SCENE_SEED = 2_000_000
@@ -121,27 +122,40 @@ def alignment(
     }
 
 
-def relations(pipeline: TextToImagePipeline, judge: EmojiJudge, n: int, steps: int, guidance: float) -> dict[str, Any]:
-    """Two objects and how they lie, in ways that training never showed. The judge reads each place by itself."""
-    scenes = [sample_scene(i, seed=SCENE_SEED, split="held-out", kind="pair", jitter=0.0) for i in range(n)]
+def compositions(
+    pipeline: TextToImagePipeline, judge: EmojiJudge, n: int, steps: int, guidance: float, sheet: Path | None
+) -> dict[str, Any]:
+    """What training never combined so, n scenes of each kind: what the reader finds right of drawn pictures, and of the real ones."""
+    scenes = [sample_scene(i, seed=SCENE_SEED, split="held-out", kind=kind, jitter=0.0) for kind in KIND_SHARES for i in range(n)]
     latents = pipeline.denoise(
         [scene.caption for scene in scenes],
-        list(range(n)),
+        list(range(len(scenes))),
         num_inference_steps=steps,
         guidance_scale=guidance,
         seed=PICTURE_SEED,
-        track=lambda items, total: track(items, total, "drawing pairs"),
+        track=lambda items, total: track(items, total, "drawing compositions"),
     )
-    wanted = np.array([[item.name for item in scene.objects] for scene in scenes])
-    drawn = np.array(names_in_place(judge, pipeline.decode(latents), scenes))
-    real = np.array(names_in_place(judge, np.stack([render(scene) for scene in scenes]), scenes))
-    right = drawn == wanted
-    return {
-        "both_in_place": share(int(right.all(1).sum()), n),
-        "exchanged": share(int((drawn == wanted[:, ::-1]).all(1).sum()), n),
-        "places_right": share(int(right.sum()), 2 * n),
-        "judge_on_real_pairs": share(int((real == wanted).all(1).sum()), n),
+    pictures = pipeline.decode(latents)
+    if sheet is not None:
+        _contact_sheet(pictures, sheet)
+    real = np.stack([render(scene) for scene in scenes])
+    drawn, ceiling = (
+        [align(scene, reading) for scene, reading in zip(scenes, read(judge, shown), strict=True)] for shown in (pictures, real)
+    )
+    rates = {
+        kind: {
+            name: {part: rate.to_json() for part, rate in alignment_rates(some[k * n : (k + 1) * n]).items()}
+            for name, some in (("drawn", drawn), ("real", ceiling))
+        }
+        for k, kind in enumerate(KIND_SHARES)
     }
+    missed = [scene.caption for scene, one in zip(scenes, drawn, strict=True) if not one.all_right]
+    return {**rates, "missed": missed}
+
+
+def compositions_of(sheet: Path) -> Path:
+    """Where their sheet goes: beside the other."""
+    return sheet.with_name(f"{sheet.stem}-compositions{sheet.suffix}")
 
 
 def _contact_sheet(pictures: np.ndarray, path: Path, columns: int = 12, rows: int = 4) -> None:
@@ -169,7 +183,8 @@ def seconds_a_picture(pipeline: TextToImagePipeline, repeats: int, guidance: flo
 
 
 def main(
-    prompts: int = 310,
+    prompts: int = 1132,
+    compositions_each: int = 150,
     scenes: int = 1000,
     steps: int = 50,
     guidance: float = 4.0,
@@ -188,8 +203,10 @@ def main(
         "judge_on_reconstructions": judge_on_reconstructions(judge, pipeline, scenes),
         "autoencoder": reconstruction(pipeline, min(scenes, 500)),
         "alignment": alignment(pipeline, judge, cases(prompts, held_out=False), steps, guidance, sheet),
-        "alignment_held_out": alignment(pipeline, judge, cases(prompts // 2, held_out=True), steps, guidance),
-        "relations_held_out": relations(pipeline, judge, prompts // 2, steps, guidance),
+        "alignment_held_out": alignment(pipeline, judge, cases(prompts // 4, held_out=True), steps, guidance),
+        "compositions_held_out": compositions(
+            pipeline, judge, compositions_each, steps, guidance, sheet and compositions_of(sheet)
+        ),
         "seconds_a_picture_50_steps_guided": seconds_a_picture(pipeline, 7, guidance),
     }
     write(out, measured)

@@ -14,6 +14,14 @@ README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- figures: written by benchmarks/readme.py -->", "<!-- end of figures -->"
 
 
+_KINDS = {
+    "single": "object, colour or background",
+    "count": "two to four of a kind",
+    "pair": "two objects in a relation",
+    "group": "three or four different objects",
+}
+
+
 def table(results: Path = RESULTS) -> str:
     """The table in markdown."""
     pictures, robot, startup = (json.loads((results / f"{name}.json").read_text()) for name in ("pictures", "robot", "startup"))
@@ -28,9 +36,9 @@ def table(results: Path = RESULTS) -> str:
             "the same, on a background that training never showed it on",
             _share(pictures["alignment_held_out"]["object_named_first"]),
         ),
-        (
-            "two objects, each where the sentence says, unseen together so",
-            _share(pictures["relations_held_out"]["both_in_place"]),
+        *(
+            (f"unseen {what}: everything as said", _share(pictures["compositions_held_out"][kind]["drawn"]["all_right"]))
+            for kind, what in _KINDS.items()
         ),
         ("control: prompts shuffled", f"{drawn['control_shuffled_captions']['mean_rate_of_shuffles']:.1%}, mean of 100 shuffles"),
         ("background as asked", _share(drawn["background_right"])),

@@ -93,9 +93,9 @@ def test_other_terms_are_refused() -> None:
 
 def test_rates_are_among_the_captions_that_say_it() -> None:
     alignments = [
-        Alignment(objects=True, count=True, background=True, place=None, size=None),
-        Alignment(objects=True, count=False, background=None, place=False, size=None),
-        Alignment(objects=True, count=True, background=False, place=None, size=None),
+        Alignment(objects=True, colors=None, count=True, background=True, place=None, size=None),
+        Alignment(objects=True, colors=None, count=False, background=None, place=False, size=None),
+        Alignment(objects=True, colors=None, count=True, background=False, place=None, size=None),
     ]
     rates = alignment_rates(alignments)
     assert rates == {

@@ -152,20 +152,22 @@ def drawing(name: str, size: int, color: str = "") -> NDArray[np.uint8]:
         raise unknown_name("colour of a drawing", color, list(COLORS))
     from PIL import Image
 
-    master = _painted(_master(name), COLORS[color]) if color else _master(name)
+    master = painted(_master(name), color) if color else _master(name)
     # Pillow resizes RGBA with premultiplied alpha, so that transparent pixels do not bleed into the outline.
     result = np.asarray(Image.fromarray(master).resize((size, size), Image.Resampling.HAMMING)).copy()
     result.flags.writeable = False
     return result
 
 
-def _painted(pixels: NDArray[np.uint8], color: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The same lightness in one colour: black stays black, the usual lightness of the fills becomes the colour, white a light tint."""
+def painted(pixels: NDArray[np.uint8], color: str) -> NDArray[np.uint8]:
+    """RGBA (h, w, 4) with the same lightness in one of `COLORS`: black stays black, the usual lightness of the fills becomes the
+    colour, and white a light tint of it.
+    """
     lightness = pixels[..., :3] @ np.array([0.299, 0.587, 0.114]) / 255
     fills = lightness[(pixels[..., 3] > 128) & (lightness > 0.2)]
     usual = min(float(np.median(fills)), 0.75) if fills.size else 0.75
     shade = np.clip(lightness / usual, 0, 1)[..., None]
     tint = 0.45 * np.clip((lightness - usual) / (1 - usual), 0, 1)[..., None]
-    painted = np.array(color) * shade
-    painted += (255 - painted) * tint
-    return np.concatenate([painted.round().astype(np.uint8), pixels[..., 3:]], axis=-1)
+    rgb = np.array(COLORS[color]) * shade
+    rgb += (255 - rgb) * tint
+    return np.concatenate([rgb.round().astype(np.uint8), pixels[..., 3:]], axis=-1)

@@ -1,6 +1,6 @@
 """Pictures: the autoencoder, latent text-to-image, small pixel models, and the frozen judge of what they show."""
 
-from ornstein.images.alignment import Alignment, Reading, align, names_in_place, read
+from ornstein.images.alignment import Alignment, Reading, align, read
 from ornstein.images.autoencoding import autoencoder_loss, psnr, reconstruction_psnr, to_pixels, to_tensor
 from ornstein.images.editing import image_to_image, inpaint, interpolate, times_below
 from ornstein.images.features import Extractor, Features
@@ -59,7 +59,6 @@ __all__ = [
     "load_strictly",
     "manifold_scores",
     "modes_found",
-    "names_in_place",
     "nearest_neighbours",
     "psnr",
     "read",

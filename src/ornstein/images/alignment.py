@@ -1,4 +1,4 @@
-"""Does a picture show what its caption says? Objects, count, background, place and size, read without knowing the caption.
+"""Does a picture show what its caption says? Objects, colours, count, background, place and size, read without knowing the caption.
 
 A reading starts from the pixels that differ from the background's colour. The grammar of scenes puts two to four drawings side by side, one
 above the other, in a triangle or in a square, 56 pixels apart. Generated drawings are soft and touch, so connected regions alone would join
@@ -19,6 +19,7 @@ import numpy as np
 
 from ornstein.core.errors import DataError
 from ornstein.data.scenes import POSITIONS, RESOLUTION, SIZES, PlacedObject
+from ornstein.images.colors import looks_like, read_color
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,12 +65,14 @@ class Alignment:
 
     Args:
         objects: every object that is named is there, and no other kind.
+        colors: each is of the colour that is said, and what is said without one is of its own. None where no colour is said.
         count: as many drawings as asked for. background: its named colour.
         place: the position of a single object; of two, which is above or left of which.
         size: small or large.
     """
 
     objects: bool
+    colors: bool | None
     count: bool
     background: bool | None
     place: bool | None
@@ -77,7 +80,7 @@ class Alignment:
 
     @property
     def all_right(self) -> bool:
-        return all(part is not False for part in (self.objects, self.count, self.background, self.place, self.size))
+        return all(part is not False for part in (self.objects, self.colors, self.count, self.background, self.place, self.size))
 
 
 def align(scene: Scene, reading: Reading) -> Alignment:
@@ -91,11 +94,16 @@ def align(scene: Scene, reading: Reading) -> Alignment:
         place = alone is not None and _position(alone) == scene.position
     return Alignment(
         objects={item.name for item in there} == {item.name for item in scene.objects},
+        colors=_looks(there) == _looks(scene.objects) if any(item.color for item in scene.objects) else None,
         count=len(there) == len(scene.objects),
         background=reading.background == scene.background if says_background(scene) else None,
         place=place,
         size=(alone is not None and _size(alone, bool(scene.position)) == scene.size) if scene.size else None,
     )
+
+
+def _looks(objects: Sequence[PlacedObject]) -> set[tuple[str, str]]:
+    return {(item.name, looks_like(item.name, item.color)) for item in objects}
 
 
 def says_background(scene: Scene) -> bool:
@@ -118,19 +126,13 @@ def read(judge: EmojiJudge, pictures: NDArray[np.uint8]) -> list[Reading]:
     pieces = name_windows(judge, pictures, [[_widened(box) for box in boxes] if len(boxes) > 1 else [] for boxes in found])
     backgrounds = judge.backgrounds(pictures)
     readings = []
-    for boxes, verdict, parts, background in zip(found, whole, pieces, backgrounds, strict=True):
+    for picture, boxes, verdict, parts, background in zip(pictures, found, whole, pieces, backgrounds, strict=True):
         if len(boxes) > 1 and not _one_drawing(verdict, parts):
-            objects = tuple(_placed(part.ranking[0], box) for part, box in zip(parts, boxes, strict=True))
+            objects = tuple(_placed(picture, part.ranking[0], box) for part, box in zip(parts, boxes, strict=True))
         else:
-            objects = (_placed(verdict.ranking[0], _around(boxes)),) if boxes else ()
+            objects = (_placed(picture, verdict.ranking[0], _around(boxes)),) if boxes else ()
         readings.append(Reading(objects, background))
     return readings
-
-
-def names_in_place(judge: EmojiJudge, pictures: NDArray[np.uint8], scenes: Sequence[Scene], reach: int = 31) -> list[list[str]]:
-    """The judge's name for the window of `reach` pixels around each place of each scene: a reading that knows the places."""
-    windows = [[(_reaching(item.y, reach), _reaching(item.x, reach)) for item in scene.objects] for scene in scenes]
-    return [[verdict.ranking[0] for verdict in verdicts] for verdicts in name_windows(judge, pictures, windows)]
 
 
 def name_windows(judge: EmojiJudge, pictures: NDArray[np.uint8], windows: Sequence[Sequence[Window]]) -> list[list[Verdict]]:
@@ -144,10 +146,6 @@ def name_windows(judge: EmojiJudge, pictures: NDArray[np.uint8], windows: Sequen
             alone.append(canvas)
     verdicts = iter(judge.verdicts(np.stack(alone)) if alone else [])
     return [[next(verdicts) for _ in mine] for mine in windows]
-
-
-def _reaching(at: float, reach: int) -> slice:
-    return slice(max(round(at) - reach, 0), round(at) + reach)
 
 
 def _difference(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -249,10 +247,11 @@ def _widened(box: Window) -> Window:
     return rows, columns
 
 
-def _placed(name: str, box: Window) -> PlacedObject:
+def _placed(picture: NDArray[np.uint8], name: str, box: Window) -> PlacedObject:
     """Drawings are centred in their squares and fill them the longer way."""
     y, x = ((side.start + side.stop) / 2 for side in box)
-    return PlacedObject(name, x, y, max(_lengths(box)))
+    size = max(_lengths(box))
+    return PlacedObject(name, x, y, size, read_color(picture, name, x, y, size))
 
 
 def _position(item: PlacedObject) -> str:
