@@ -143,7 +143,9 @@ def test_the_data_do_not_depend_on_the_number_of_workers(generated: Generated, t
 
 def command(out: Path) -> list[str]:
     call = f"generate_dataset(Path({str(out)!r}), episodes={EPISODES}, seed={SEED}, noise={NOISE}, workers=2, image_size={SIZE})"
-    return [sys.executable, "-c", f"from pathlib import Path; from ornstein.data.generate import generate_dataset; {call}"]
+    # A suite that runs in the background of a shell has Ctrl-C ignored, and its children inherit that.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    return [sys.executable, "-c", f"{heed}; from pathlib import Path; from ornstein.data.generate import generate_dataset; {call}"]
 
 
 def recorded(out: Path) -> set[str]:
