@@ -161,6 +161,24 @@ def test_what_is_given_beside_like_replaces_what_the_picture_says(draw: Draw) ->
     assert Path("b.png").read_bytes() == Path("c.png").read_bytes()
 
 
+def test_it_says_whether_the_picture_came_out_the_same(draw: Draw) -> None:
+    draw("a key", "--steps", "2", "--out", "a.png")
+    code, _, err = draw("--like", "a.png", "--out", "b.png")
+    assert code == 0
+    assert "the same as a.png, to the bit" in err
+    pixels = _pixels("a.png").copy()
+    pixels[3, 4:6, 0] ^= 1
+    write_picture(Image.fromarray(pixels), Path("touched.png"), read_provenance(Path("a.png")))
+    code, _, err = draw("--like", "touched.png", "--out", "b.png")
+    assert code == 1
+    assert "2 pixels differ from touched.png" in err
+    code, out, _ = draw("--like", "touched.png", "--out", "b.png", "--json")
+    assert (code, json.loads(out)["pixels_that_differ"]) == (1, 2)
+    code, out, _ = draw("--like", "touched.png", "--guidance", "2", "--out", "b.png", "--json")
+    assert code == 0
+    assert "pixels_that_differ" not in json.loads(out)
+
+
 def test_a_picture_that_cannot_be_drawn_again_is_refused(draw: Draw, start: Path, tmp_path: Path) -> None:
     draw("a key", "--steps", "1", "--num", "2", "--out", "a.png")
     draw("a key", "--steps", "1", "--image", "start.png", "--strength", "1", "--out", "edited.png")

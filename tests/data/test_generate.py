@@ -145,7 +145,11 @@ def command(out: Path) -> list[str]:
     call = f"generate_dataset(Path({str(out)!r}), episodes={EPISODES}, seed={SEED}, noise={NOISE}, workers=2, image_size={SIZE})"
     # A suite that runs in the background of a shell has Ctrl-C ignored, and its children inherit that.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    return [sys.executable, "-c", f"{heed}; from pathlib import Path; from ornstein.data.generate import generate_dataset; {call}"]
+    return [
+        sys.executable,
+        "-c",
+        f"{heed}; from pathlib import Path; from ornstein.data.generate import generate_dataset; {call}",
+    ]
 
 
 def recorded(out: Path) -> set[str]:

@@ -47,16 +47,21 @@ def sample(arguments: list[str]) -> int:
     if done is None:
         return 1
     seconds = time.perf_counter() - loaded
+    differing = _differing(options, base, stored)
     if options.json_output:
-        print(json.dumps(_record(options, drawing, done.files, done.kept, seconds, loaded - started)))
-        return 0
+        record = _record(options, drawing, done.files, done.kept, seconds, loaded - started)
+        print(json.dumps(record | ({} if differing is None else {"pixels_that_differ": differing})))
+        return int(bool(differing))
     for path in done.files:
         print(path)
     kept = f", {done.kept} were there already" if done.kept else ""
     console.print(
         f"[dim]{count - done.kept} picture(s) in {seconds:.1f} s (and {loaded - started:.1f} s to load the model){kept}[/]"
     )
-    return 0
+    if differing is not None:
+        same = f"the same as {options.like}, to the bit"
+        console.print(f"{differing} pixels differ from {options.like}" if differing else same, soft_wrap=True)
+    return int(bool(differing))
 
 
 def _provenance(options: Options, pipeline: TextToImagePipeline) -> Provenance:
@@ -110,6 +115,20 @@ def _again(base: Provenance, stored: Provenance, options: Options, console: Cons
         )
     base = replace(base, frame=stored.frame)
     return base if base.image is not None else replace(base, index=stored.index, batch=stored.batch)
+
+
+def _differing(options: Options, base: Provenance, stored: Provenance | None) -> int | None:
+    """How many pixels came out other than in the picture that was to be drawn again; None where something was to change."""
+    import numpy as np
+
+    from ornstein.images.provenance import read_picture
+
+    if stored is None or options.like is None or options.out.suffix.lower() != ".png":
+        return None
+    if replace(base, checkpoint=stored.checkpoint, ornstein=stored.ornstein, torch=stored.torch) != stored:
+        return None
+    new, old = (np.asarray(read_picture(path).convert("RGB")) for path in (options.out, options.like))
+    return int((new != old).any(-1).sum()) if new.shape == old.shape else new.shape[0] * new.shape[1]
 
 
 def _record(

@@ -32,8 +32,8 @@ class Options:
     Once more, with one thing changed: ornstein sample --like apple-2.png --guidance 7 --out stronger.png
 
     Args:
-        prompt: What to draw. The shipped model knows 310 objects, twelve background colours, two to four of a kind, and
-            above / below / to the left of / to the right of.
+        prompt: What to draw. The shipped model knows 566 objects, half of them in seven colours, twelve background colours, two to four of
+            a kind, three or four different ones, and above / below / to the left of / to the right of.
         out: The picture file (.png, .jpg or .webp). A .png says in its metadata how it was drawn. With --num above 1: numbered
             pictures beside it, and up to 64 of them on one contact sheet there.
         num: How many pictures, up to 100,000; each has noise of its own and is written as soon as it is finished. The same
@@ -52,7 +52,8 @@ class Options:
         to: A second prompt: --frames pictures lead from the first to it.
         frames: With --to: how many; 8 by default.
         show_steps: Also write here how the one picture comes out of the noise: an animated .gif, or a .png of eight side by side.
-        like: Draw the picture in this .png again, bit for bit, from its metadata; options given beside it replace what it says.
+        like: Draw the picture in this .png again from its metadata, and say whether it came out the same, bit for bit; options given
+            beside it replace what it says.
         checkpoint: A shipped model's name, or a folder written by `ornstein train`.
         json_output: Print one JSON object instead of words.
     """
