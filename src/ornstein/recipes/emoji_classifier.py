@@ -6,7 +6,7 @@ half of them slightly blurred or rescaled, because a judge should not mistake so
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from ornstein.data.scenes import Scene
     from ornstein.training import Batch, TrainResult
 
 CARD = """Names the drawing in a picture. Trained on clean single-object scenes of OpenMoji drawings (stream seed 0), half of them slightly
@@ -32,23 +33,28 @@ weights."""
 
 def _optimization() -> Optimization:
     return Optimization(
-        steps=1800, batch_size=64, learning_rate=2e-3, warmup_steps=100, weight_decay=0.05, ema_decay=0.995, checkpoint_every=250
+        steps=3600, batch_size=64, learning_rate=2e-3, warmup_steps=100, weight_decay=0.05, ema_decay=0.995, checkpoint_every=250
     )
 
 
 @dataclass(frozen=True)
 class EmojiClassifierRecipe:
-    """Every hyper-parameter of the shipped judge. softened_share: of the pictures that are slightly blurred."""
+    """Every hyper-parameter of the shipped judge.
+
+    softened_share: of the pictures that are slightly blurred. painted_share: of the drawings that come in other colours.
+    """
 
     network: ClassifierConfig = field(default_factory=lambda: ClassifierConfig(num_classes=len(openmoji.names())))
     optimization: Optimization = field(default_factory=_optimization)
     data_seed: int = 0
     softened_share: float = 0.5
+    painted_share: float = 0.6
     label_smoothing: float = 0.05
 
     def __post_init__(self) -> None:
         require_seeds(data_seed=self.data_seed)
-        require_shares(softened_share=self.softened_share, label_smoothing=self.label_smoothing)
+        require_shares(softened_share=self.softened_share, painted_share=self.painted_share)
+        require_shares(label_smoothing=self.label_smoothing)
         if self.network.num_classes != len(openmoji.names()):
             raise DataError(f"the judge names {len(openmoji.names())} drawings, got num_classes {self.network.num_classes}")
 
@@ -84,6 +90,16 @@ def train_emoji_classifier(recipe: EmojiClassifierRecipe, out: Path, *, resume: 
     )
 
 
+def _repainted(scene: Scene, rng: np.random.Generator, share: float) -> Scene:
+    """The same with this share of the drawings that come in other colours painted, in another than the background's."""
+    (item,) = scene.objects
+    if item.name not in openmoji.paintable_names():
+        return scene
+    others = [color for color in openmoji.COLORS if color != scene.background]
+    color = str(rng.choice(others)) if rng.random() < share else ""
+    return replace(scene, objects=(replace(item, color=color),))
+
+
 def _labelled(indices: np.ndarray, recipe: EmojiClassifierRecipe) -> Batch:
     import torch
     from PIL import Image, ImageFilter
@@ -96,7 +112,7 @@ def _labelled(indices: np.ndarray, recipe: EmojiClassifierRecipe) -> Batch:
     for index in indices.tolist():
         scene = sample_scene(index, seed=recipe.data_seed, kind="single")
         rng = np.random.default_rng([recipe.data_seed, index, 3])
-        picture = Image.fromarray(render(scene))
+        picture = Image.fromarray(render(_repainted(scene, rng, recipe.painted_share)))
         if rng.random() < recipe.softened_share:
             picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.5))))
         pictures.append(np.asarray(picture))
