@@ -72,7 +72,12 @@ LEDGER: tuple[Claim, ...] = (
         "contest:diffusion_gan_vae",
         90,
     ),
-    Claim("D9", "refinement over many steps is why diffusion beats GANs; distillation mends its slowness"),
+    Claim(
+        "D9",
+        "refinement over many steps is why diffusion beats GANs; distillation mends its slowness",
+        "refinement:refinement_and_distillation",
+        130,
+    ),
     Claim("V1", "end-to-end policies beat perception → state estimation → planning → control"),
     Claim("V2", "RT-1: trained on robot data, EfficientNet with FiLM from a sentence encoder"),
     Claim("V3", "RT-2: a vision-language model co-fine-tuned with actions as tokens of its vocabulary"),
