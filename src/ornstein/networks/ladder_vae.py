@@ -84,10 +84,10 @@ def kl_divergence(q: Normal, p: Normal) -> Tensor:
 class PlainBlock(nn.Module):
     """x + conv(silu(conv(silu(x)))), the second convolution zero at the start: the identity."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = _conv(channels, channels, kernel)
+        self.conv2 = _conv(channels, channels, kernel)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
@@ -98,18 +98,18 @@ class PlainBlock(nn.Module):
 class TopDownBlock(nn.Module):
     """One latent group: h → h with z folded in."""
 
-    def __init__(self, channels: int, latent_channels: int) -> None:
+    def __init__(self, channels: int, latent_channels: int, kernel: int) -> None:
         super().__init__()
         self.latent_channels = latent_channels
-        self.prior = nn.Sequential(nn.SiLU(), nn.Conv2d(channels, 2 * latent_channels + channels, 3, padding=1))
+        self.prior = nn.Sequential(nn.SiLU(), _conv(channels, 2 * latent_channels + channels, kernel))
         self.posterior = nn.Sequential(
-            nn.Conv2d(2 * channels, channels, 3, padding=1), nn.SiLU(), nn.Conv2d(channels, 2 * latent_channels, 3, padding=1)
+            _conv(2 * channels, channels, kernel), nn.SiLU(), _conv(channels, 2 * latent_channels, kernel)
         )
         for last in (self.prior[-1], self.posterior[-1]):
             nn.init.zeros_(last.weight)  # type: ignore[arg-type]  # prior N(0, 1) and posterior the prior, at the start
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.latent_in = nn.Conv2d(latent_channels, channels, 1)
-        self.block = PlainBlock(channels)
+        self.block = PlainBlock(channels, kernel)
 
     def laws(self, h: Tensor, seen: Tensor | None) -> tuple[Normal, Normal, Tensor]:
         """Prior, posterior (the prior itself where nothing was seen), and what the prior adds to h."""
@@ -122,6 +122,10 @@ class TopDownBlock(nn.Module):
 
     def forward(self, h: Tensor, z: Tensor, change: Tensor) -> Tensor:
         return self.block(h + change + self.latent_in(z))
+
+
+def _conv(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2)
 
 
 def _bounded(log_std: Tensor) -> Tensor:
@@ -140,10 +144,13 @@ class LadderVAE(nn.Module):
         self.up, self.shrink = nn.ModuleList(), nn.ModuleList()
         self.down, self.grow = nn.ModuleList(), nn.ModuleList()
         for level, channels in enumerate(config.channels):
+            kernel = 3 if config.resolution // _PATCH // 2**level > 1 else 1  # a single place has no neighbours
             before = config.channels[max(level - 1, 0)]
             self.shrink.append(nn.Conv2d(before, channels, 3, stride=2, padding=1) if level else nn.Identity())
-            self.up.append(nn.Sequential(*(PlainBlock(channels) for _ in range(config.blocks[level]))))
-            self.down.append(nn.ModuleList(TopDownBlock(channels, config.latent_channels) for _ in range(config.blocks[level])))
+            self.up.append(nn.Sequential(*(PlainBlock(channels, kernel) for _ in range(config.blocks[level]))))
+            self.down.append(
+                nn.ModuleList(TopDownBlock(channels, config.latent_channels, kernel) for _ in range(config.blocks[level]))
+            )
             self.grow.append(nn.Conv2d(channels, before, 3, padding=1) if level else nn.Identity())
         side = config.resolution // _PATCH // 2 ** (len(config.channels) - 1)
         self.start = nn.Parameter(torch.randn(config.channels[-1], side, side) * 0.1)

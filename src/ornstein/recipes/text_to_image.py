@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ornstein.language import UniversalSentenceEncoder
     from ornstein.training import Batch, LossFn, TrainResult
 
-CARD = """Draws what a sentence says, in the latent space of the checkpoint `autoencoder`. Trained on 50,000 captioned scenes of OpenMoji
+CARD = """Draws what a sentence says, in the latent space of the checkpoint `autoencoder`. Trained on 60,000 captioned scenes of OpenMoji
 drawings (stream seed 0) that hold none of the held-out combinations. The drawings are CC BY-SA 4.0 by OpenMoji
 (https://openmoji.org), and so are these weights and the pictures that they draw."""
 
@@ -40,10 +40,10 @@ PREVIEW_PROMPTS = (
     "a red apple on a yellow background",
     "a rocket on a black background",
     "a panda on a pink background",
-    "a pizza on a green background",
+    "a blue fox on a grey background",
     "two strawberries on a white background",
-    "a guitar on a sky blue background",
-    "a red heart above a key on a grey background",
+    "a pizza, a key and a guitar on a green background",
+    "a pink car above a yellow t-shirt on a black background",
     "a house to the left of an evergreen tree on a sky blue background",
 )
 _BANDS = 4
@@ -54,7 +54,7 @@ _OF_A_FOLDER = ("flip", "finetune_autoencoder", "autoencoder_steps")
 
 def _optimization() -> Optimization:
     return Optimization(
-        steps=6400,
+        steps=8000,
         batch_size=128,
         learning_rate=1e-3,
         warmup_steps=200,
@@ -84,7 +84,7 @@ class TextToImageRecipe:
     network: DiTConfig = field(default_factory=DiTConfig)
     optimization: Optimization = field(default_factory=_optimization)
     autoencoder: str = "autoencoder"
-    scenes: int = 50_000
+    scenes: int = 60_000
     pair_share: float = 0.3
     count_share: float = 0.12
     group_share: float = 0.13

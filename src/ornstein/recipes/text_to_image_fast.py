@@ -58,7 +58,7 @@ class FastTextToImageRecipe:
     optimization: Optimization = field(default_factory=_optimization)
     teacher: str = "text-to-image"
     autoencoder: str = "autoencoder"
-    scenes: int = 50_000
+    scenes: int = 60_000
     pair_share: float = 0.3
     count_share: float = 0.12
     group_share: float = 0.13
