@@ -51,8 +51,8 @@ def test_all_kinds_are_as_frequent() -> None:
 
 
 def test_names_are_spread_over_the_vocabulary() -> None:
-    groups = [group for group, members in openmoji.groups().items() if set(members) & set(NAMES)]
-    assert groups == list(openmoji.groups())
+    apart = -(-len(openmoji.names()) // len(NAMES))
+    assert all(set(members) & set(NAMES) for members in openmoji.groups().values() if len(members) >= apart)
     assert len(set(NAMES)) == 62
     assert icon_names(len(openmoji.names())) == openmoji.names()
 

@@ -83,9 +83,9 @@ def test_positions_are_told_apart(judge: EmojiJudge, position: str) -> None:
         assert align(scene, reading[0]).place is (asked == position)
 
 
-@pytest.mark.parametrize("name", ["handbag", "drum", "television", "headphone", "wrench", "gloves"])
+@pytest.mark.parametrize("name", ["handbag", "drum", "television", "headphone", "wrench", "gloves", "skis", "axe", "bouquet"])
 def test_a_drawing_of_several_pieces_is_one(judge: EmojiJudge, name: str) -> None:
-    """The first three fall into regions near each other; the others leave the middle free, and the judge knows the whole."""
+    """Regions near each other, or halves that leave the middle free, one of which the judge would take for the whole: it knows better."""
     (reading,) = read(judge, _drawn((name, 64, 64, 104))[None])
     assert [item.name for item in reading.objects] == [name]
 

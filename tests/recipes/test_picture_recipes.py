@@ -59,8 +59,8 @@ def test_text_to_image_from_the_shipped_first_stage_to_pictures(drawer: Path) ->
 
 def test_the_text_statistics_come_from_the_captions(drawer: Path) -> None:
     pipeline = ornstein.load(drawer, expect="text-to-image")
-    shares = {"single": 0.5, "count": 0.15, "pair": 0.35}
-    ids = pipeline.text.piece_ids([sample_scene(i, shares=shares, jitter=0.0).caption for i in range(12)], 24)
+    shares = {"single": 0.45, "count": 0.12, "pair": 0.3, "group": 0.13}
+    ids = pipeline.text.piece_ids([sample_scene(i, shares=shares, jitter=0.0).caption for i in range(12)], 32)
     np.testing.assert_allclose(float(pipeline.denoiser.piece_std), pipeline.text.piece_vectors(ids[ids >= 0]).std(), rtol=0.01)
 
 

@@ -4,7 +4,7 @@ A reading starts from the pixels that differ from the background's colour. The g
 above the other, in a triangle or in a square, 56 pixels apart. Generated drawings are soft and touch, so connected regions alone would join
 neighbours: a picture is first tried as each of these layouts, whose dividing lines must be nearly free, and is taken as its regions
 where none fits. The judge (which never saw a generated picture) then names each place on an otherwise plain ground, the picture that it
-knows. Where it is surer of the whole than of the pieces, and no piece has the whole's name, the pieces were one drawing.
+knows. Where it is surer of the whole than of the pieces, which have other names or none, the pieces were one drawing.
 
 The reading has mistakes of its own, so state it on real scenes beside any figure: that is the ceiling.
 """
@@ -49,6 +49,7 @@ _FREE = 0.35  # the share of a dividing line that may be crossed
 _FRAGMENT = 0.7  # a region shorter than this share of the longest is a piece of a drawing, …
 _GAP = 6  # … if it is as near as this
 _DUST = 60  # pixels: a smaller region is nothing
+_UNSURE = 0.5  # the judge's probability of a piece that is no drawing by itself
 
 
 @dataclass(frozen=True)
@@ -214,8 +215,11 @@ def _regions(drawn: NDArray[np.bool_]) -> list[Window]:
 
 
 def _one_drawing(whole: Verdict, pieces: Sequence[Verdict]) -> bool:
-    sureness = sum(piece.probability for piece in pieces) / len(pieces)
-    return whole.probability > sureness and whole.ranking[0] not in {piece.ranking[0] for piece in pieces}
+    """Where the judge is surer of the whole than of the pieces, and none of these carries the whole's name, or one is no drawing."""
+    sure = [piece.probability for piece in pieces]
+    if whole.probability <= sum(sure) / len(sure):
+        return False
+    return whole.ranking[0] not in {piece.ranking[0] for piece in pieces} or min(sure) < _UNSURE
 
 
 def _box(drawn: NDArray[np.bool_], cell: Window = (_ALL, _ALL)) -> Window | None:
