@@ -30,13 +30,13 @@ GRID: tuple[tuple[str, str | None], ...] = (
     ("a panda on a pink background", "panda"),
     ("a large pizza on a green background", "pizza"),
     ("a small crab in the top left corner on a sky blue background", "crab"),
-    ("an octopus on an orange background", "octopus"),
+    ("a blue fox on an orange background", "fox"),
     ("a cactus on the right on a white background", "cactus"),
     ("a crown on a purple background", "crown"),
-    ("two strawberries on a white background", None),
-    ("three yellow hearts on a blue background", None),
+    ("three strawberries on a white background", None),
+    ("a key, a guitar, a banana and a tent on a sky blue background", None),
     ("a rocket above a house on a sky blue background", None),
-    ("a banana to the left of a lemon on a grey background", None),
+    ("a pink car to the left of a green t-shirt on a grey background", None),
 )
 FILM_PROMPT = "a fox on a green background"
 GUIDANCE_PROMPT = "a butterfly on a yellow background"
