@@ -175,3 +175,20 @@ def test_the_recipe_s_objective_reaches_the_loss(tmp_path: Path, monkeypatch: py
     train_text_to_image(recipe, tmp_path / "run")
     assert seen == [("epsilon", {"weighting": "simple", "times": "stratified"})] * 2
     assert ornstein.load(tmp_path / "run").config.prediction == "epsilon"
+
+
+def test_the_judge_sees_many_painted_drawings_and_none_that_its_ground_hides() -> None:
+    from ornstein.assets import openmoji
+    from ornstein.recipes.emoji_classifier import _repainted
+
+    rng = np.random.default_rng(0)
+    painted = []
+    for i in range(600):
+        scene = sample_scene(i, kind="single")
+        (item,) = _repainted(scene, rng, 0.6).objects
+        assert item.color != scene.background
+        if item.name in openmoji.paintable_names():
+            painted.append(bool(item.color))
+        else:
+            assert item == scene.objects[0]
+    assert np.mean(painted) == pytest.approx(0.6, abs=4 * (0.24 / len(painted)) ** 0.5)
