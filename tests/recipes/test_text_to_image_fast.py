@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import ornstein
@@ -84,11 +86,39 @@ def test_interrupted_and_resumed_equals_uninterrupted(teacher: Path, student: Pa
 def test_who_cannot_be_a_teacher(student: Path, teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="a few-step student itself"):
         train_text_to_image_fast(_recipe(student / "model"), tmp_path / "a")
-    recipe = dataclasses.replace(_recipe(teacher), autoencoder="emoji-classifier")
-    with pytest.raises(CheckpointError, match="autoencoder"):
-        train_text_to_image_fast(recipe, tmp_path / "b")
     with pytest.raises(TrainingError):  # there is a run already
         train_text_to_image_fast(_recipe(teacher), student)
+
+
+def test_a_student_sees_scenes_as_its_teacher_did(teacher: Path, student: Path, tmp_path: Path) -> None:
+    shares = {"pair_share": 0.5, "count_share": 0.0, "group_share": 0.5, "data_seed": 3}
+    recipe = TextToImageRecipe(network=DiTConfig(width=32, depth=1, heads=2), optimization=_steps(2), scenes=8, **shares)  # type: ignore[arg-type]
+    train_text_to_image(recipe, tmp_path / "teacher")
+    train_text_to_image_fast(_recipe(tmp_path / "teacher", 2), tmp_path / "run")
+    (mine,) = (tmp_path / "run" / "cache").iterdir()
+    (its,) = (tmp_path / "teacher" / "cache").iterdir()
+    assert (mine.name, mine.read_bytes()) == (its.name, its.read_bytes())
+    (other,) = (student / "cache").iterdir()
+    assert other.name != mine.name
+
+
+def test_a_student_of_a_model_of_ones_own_pictures_needs_their_folder(tmp_path: Path) -> None:
+    folder, rng = tmp_path / "data" / "mosaics", np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for k in range(12):
+        Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)).save(folder / f"{k}.png")
+    network = DiTConfig(latent_size=4, patch_size=2, width=32, depth=1, heads=2)
+    recipe = TextToImageRecipe(network=network, optimization=_steps(2), data=tmp_path / "data", autoencoder_steps=2)
+    train_text_to_image(recipe, tmp_path / "teacher")
+    with pytest.raises(DataError, match="trained on a folder of pictures: say which, with --data"):
+        train_text_to_image_fast(_recipe(tmp_path / "teacher", 2), tmp_path / "run")
+    student = dataclasses.replace(_recipe(tmp_path / "teacher", 2), data=tmp_path / "data")
+    train_text_to_image_fast(student, tmp_path / "run")
+    (picture,) = ornstein.load(tmp_path / "run", expect="text-to-image")("mosaics", num_inference_steps=1, guidance_scale=2.0)
+    assert picture.size == (32, 32)
+    card = (tmp_path / "run" / "model" / "card.md").read_text()
+    assert "12 pictures" in card
+    assert "OpenMoji" not in card
 
 
 def test_guidance_scales_out_of_order_are_refused() -> None:

@@ -22,7 +22,7 @@ from ornstein.images.quality import (
     vendi_score,
 )
 from ornstein.images.settings import DrawingSettings, SamplerName
-from ornstein.images.text_to_image import TextToImageConfig, TextToImagePipeline
+from ornstein.images.text_to_image import TextToImageConfig, TextToImagePipeline, first_stage_of
 from ornstein.images.weights import load_autoencoder, load_strictly
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "align",
     "autoencoder_loss",
     "diversity",
+    "first_stage_of",
     "frechet_distance",
     "image_to_image",
     "inpaint",

@@ -125,8 +125,7 @@ class TextToImagePipeline:
             CheckpointError: the autoencoder is in none of these places, or weights do not fit the configuration.
         """
         config = TextToImageConfig.from_json(checkpoint.config)
-        places = [checkpoint.path / "autoencoder", checkpoint.path.parent / "autoencoder", *autoencoders]
-        first_stage = _first_stage(config.autoencoder_fingerprint, places, checkpoint.path)
+        first_stage = first_stage_of(checkpoint, autoencoders)
         networks = load_strictly(cls.network_type(config.network), checkpoint), load_autoencoder(first_stage)
         return cls(*networks, config, device, checkpoint.fingerprint)
 
@@ -354,8 +353,17 @@ class TextToImagePipeline:
             return self.denoiser(x_t, t, condition)
 
 
-def _first_stage(fingerprint: str, places: Sequence[Path], model: Path) -> Checkpoint:
-    """The autoencoder with that fingerprint; what else lies in the places, damaged or foreign, is no obstacle."""
+def first_stage_of(model: Checkpoint, autoencoders: Sequence[Path] = ()) -> Checkpoint:
+    """The autoencoder that a text-to-image model was trained with; what else lies in the places, damaged or foreign, is no obstacle.
+
+    Args:
+        autoencoders: where it may be, after the model's own folder `autoencoder/` and the one beside it.
+
+    Raises:
+        CheckpointError: it is in none of these places.
+    """
+    fingerprint = TextToImageConfig.from_json(model.config).autoencoder_fingerprint
+    places = [model.path / "autoencoder", model.path.parent / "autoencoder", *autoencoders]
     found = []
     for place in places:
         if not (place / "config.json").exists():
@@ -369,7 +377,7 @@ def _first_stage(fingerprint: str, places: Sequence[Path], model: Path) -> Check
             return stage
         found.append(f"{stage.fingerprint} in {place}")
     raise CheckpointError(
-        f"{model} was trained on the latents of autoencoder {fingerprint}, found: {', '.join(found) or 'none'};"
+        f"{model.path} was trained on the latents of autoencoder {fingerprint}, found: {', '.join(found) or 'none'};"
         f" put the right one into {places[0]}"
     )
 

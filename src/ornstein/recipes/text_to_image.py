@@ -48,7 +48,7 @@ PREVIEW_PROMPTS = (
 )
 _BANDS = 4
 # What only one of the two kinds of data has.
-_OF_SCENES = ("scenes", "pair_share", "count_share", "group_share", "jitter")
+OF_SCENES = ("scenes", "pair_share", "count_share", "group_share", "jitter")
 _OF_A_FOLDER = ("flip", "finetune_autoencoder", "autoencoder_steps")
 
 
@@ -114,7 +114,7 @@ class TextToImageRecipe:
 
 def hyper_parameters(recipe: TextToImageRecipe) -> dict[str, Any]:
     """What a run is compared by when it resumes: without what its data do not have, and where they lie."""
-    foreign = _OF_A_FOLDER if recipe.data is None else _OF_SCENES
+    foreign = _OF_A_FOLDER if recipe.data is None else OF_SCENES
     return {
         name: value
         for name, value in asdict(recipe).items()

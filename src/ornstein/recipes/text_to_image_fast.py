@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ornstein.core.checks import require_at_least, require_seeds, require_shares
+from ornstein.core.checks import require_at_least, require_shares
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.networks.dit import TextCondition
-from ornstein.recipes.text_to_image import PREVIEW_PROMPTS, TextToImageRecipe, bring_along, captioned_batch, latents_of
+from ornstein.recipes.text_to_image import OF_SCENES, PREVIEW_PROMPTS, TextToImageRecipe, bring_along, captioned_batch, latents_of
 from ornstein.training import Optimization
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     import torch
     from torch import Tensor, nn
 
     from ornstein.core.checkpoint import Checkpoint
+    from ornstein.data.prepared_pictures import PreparedPictures
     from ornstein.images import TextToImageConfig
     from ornstein.networks.dit import DiT
     from ornstein.training import Batch, TrainResult
 
-CARD = """Draws what a sentence says in one to a few steps: a student of {teacher}, distilled by shortcuts over its guided flow
-(docs/distillation.md) on the same captioned scenes of OpenMoji drawings, which hold none of the held-out combinations. The drawings are
+_ABOUT = """Draws what a sentence says in one to a few steps: a student of {teacher}, distilled by shortcuts over its guided flow
+(docs/distillation.md)"""
+CARD = (
+    _ABOUT
+    + """ on captioned scenes of OpenMoji drawings like its own, which hold none of the held-out combinations. The drawings are
 CC BY-SA 4.0 by OpenMoji (https://openmoji.org), and so are these weights and the pictures that they draw."""
+)
 _STEPS_SHOWN = (1, 2, 4)
 
 
@@ -48,8 +53,9 @@ def _optimization() -> Optimization:
 class FastTextToImageRecipe:
     """Every hyper-parameter of the few-step student.
 
-    teacher: name or folder of a text-to-image model; the student starts as it. scenes, pair_share, count_share, group_share, data_seed,
-    jitter: of the training scenes, see `TextToImageRecipe`; `autoencoder` is the teacher's.
+    teacher: name or folder of a text-to-image model; the student starts as it, and its autoencoder is the student's.
+    data: the folder of captioned pictures that the teacher was trained on; without one the student sees scenes as the teacher did,
+    `scenes` of them at most.
     lowest_guidance, highest_guidance: the student learns every scale between them, drawn evenly, as an input.
     finest: steps of the guided teacher's own walk; the student learns jumps of 1, 1/2, 1/4 … of the way, down to two such steps.
     teacher_share: of a batch, at that finest grid; the rest is asked to agree with the student's own shorter jumps.
@@ -57,13 +63,8 @@ class FastTextToImageRecipe:
 
     optimization: Optimization = field(default_factory=_optimization)
     teacher: str = "text-to-image"
-    autoencoder: str = "autoencoder"
-    scenes: int = 60_000
-    pair_share: float = 0.3
-    count_share: float = 0.12
-    group_share: float = 0.13
-    data_seed: int = 0
-    jitter: float = 0.0
+    data: Path | None = None
+    scenes: int = 25_000
     lowest_guidance: float = 1.0
     highest_guidance: float = 7.0
     finest: int = 32
@@ -71,79 +72,82 @@ class FastTextToImageRecipe:
 
     def __post_init__(self) -> None:
         require_at_least(1, scenes=self.scenes)
-        require_at_least(0, jitter=self.jitter)
-        require_seeds(data_seed=self.data_seed)
-        require_shares(pair_share=self.pair_share, count_share=self.count_share, group_share=self.group_share)
-        require_shares(
-            more_than_one_object=self.pair_share + self.count_share + self.group_share, teacher_share=self.teacher_share
-        )
+        require_shares(teacher_share=self.teacher_share)
         if not self.lowest_guidance <= self.highest_guidance:
             raise DataError(f"the guidance scales run from {self.lowest_guidance} to {self.highest_guidance}: give them in order")
 
 
 def train_text_to_image_fast(recipe: FastTextToImageRecipe, out: Path, *, resume: bool = False) -> TrainResult:
-    """Distil and export to `out/model`; sheets of the same eight prompts in 1, 2 and 4 steps land in `out/previews`."""
-    from dataclasses import replace
-
-    from ornstein.hub import find_checkpoint
-    from ornstein.images import TextToImageConfig
+    """Distil and export to `out/model`; sheets of the same prompts in 1, 2 and 4 steps land in `out/previews`."""
+    from ornstein.hub import BUNDLED, find_checkpoint
+    from ornstein.images import TextToImageConfig, first_stage_of
     from ornstein.language import UniversalSentenceEncoder
+    from ornstein.recipes.own_pictures import preview_cases, read_pictures
     from ornstein.training import RunFolder, initialise, main_process_first, train
 
     RunFolder(out).check(resume=resume)
     checkpoint = find_checkpoint(recipe.teacher, expect_kind="text-to-image")
-    first_stage = find_checkpoint(recipe.autoencoder, expect_kind="autoencoder")
     theirs = TextToImageConfig.from_json(checkpoint.config)
-    _check_teacher(recipe, theirs, first_stage)
+    _check_teacher(recipe, theirs)
+    first_stage = first_stage_of(checkpoint, [BUNDLED / "autoencoder"])
+    shown = _data_of(recipe, checkpoint, theirs)
     teacher, encoder = _teacher(checkpoint, theirs), UniversalSentenceEncoder()
-    scenes = _scenes(recipe, theirs)
     with main_process_first():  # the others read what it has written
-        data = latents_of(scenes, out, first_stage, encoder, None)
+        pictures = read_pictures(shown.data, out, theirs.network, encoder, resume=resume) if shown.data else None
+        data = latents_of(shown, out, first_stage, encoder, pictures)
+    prompts = preview_cases(pictures, encoder, theirs.network.text_length)[0] if pictures else PREVIEW_PROMPTS
     config = replace(theirs, guidance_range=(recipe.lowest_guidance, recipe.highest_guidance))
     loss_fn = _Shortcuts(recipe, theirs, teacher)
+    said = {name: value for name, value in asdict(recipe).items() if name != "data"}
+    said |= {"teacher": checkpoint.fingerprint, "data_fingerprint": pictures.fingerprint if pictures else None}
     result = train(
         initialise(lambda: _student(teacher), recipe.optimization.seed),
         loss_fn,
-        lambda indices: captioned_batch(indices, data, encoder, scenes),
+        lambda indices: captioned_batch(indices, data, encoder, shown),
         recipe.optimization,
         out,
         recipe="text-to-image-fast",
         kind="text-to-image",
         config=config.to_json(),
-        hyper_parameters={**asdict(recipe), "teacher": checkpoint.fingerprint},
-        preview=_previewer(config, first_stage),
+        hyper_parameters=said,
+        preview=_previewer(config, first_stage, prompts),
         with_average=loss_fn.follow,
-        card=CARD.format(teacher=f"`{recipe.teacher}` ({checkpoint.fingerprint})"),
+        card=_card(recipe, checkpoint, pictures),
         resume=resume,
     )
     bring_along(first_stage, out / "model")
     return result
 
 
-def _check_teacher(recipe: FastTextToImageRecipe, theirs: TextToImageConfig, first_stage: Checkpoint) -> None:
+def _check_teacher(recipe: FastTextToImageRecipe, theirs: TextToImageConfig) -> None:
     if theirs.guidance_range:
         raise CheckpointError(f"{recipe.teacher} is a few-step student itself: distil the model that it was made from")
     if theirs.prediction != "v_prediction":
         raise CheckpointError(f"a student learns jumps from a teacher that predicts 'v_prediction', not {theirs.prediction!r}")
-    if theirs.autoencoder_fingerprint != first_stage.fingerprint:
-        raise CheckpointError(
-            f"{recipe.teacher} draws latents of autoencoder {theirs.autoencoder_fingerprint}, and {recipe.autoencoder} is"
-            f" {first_stage.fingerprint}: give the teacher's own by --autoencoder"
-        )
 
 
-def _scenes(recipe: FastTextToImageRecipe, theirs: TextToImageConfig) -> TextToImageRecipe:
-    """The teacher's captioned scenes; no caption is dropped, for the student needs no branch without one."""
-    return TextToImageRecipe(
-        network=theirs.network,
-        scenes=recipe.scenes,
-        pair_share=recipe.pair_share,
-        count_share=recipe.count_share,
-        group_share=recipe.group_share,
-        data_seed=recipe.data_seed,
-        jitter=recipe.jitter,
-        condition_drop=0.0,
-    )
+def _data_of(recipe: FastTextToImageRecipe, teacher: Checkpoint, theirs: TextToImageConfig) -> TextToImageRecipe:
+    """What the student sees, as a recipe of data: the folder, or scenes as the teacher's own. No caption is dropped: the student needs
+    no branch without one.
+
+    Raises:
+        DataError: the teacher was trained on a folder, and which is not said.
+    """
+    said = teacher.provenance.get("hyper_parameters", {})
+    if recipe.data is not None:
+        return TextToImageRecipe(network=theirs.network, data=recipe.data, flip=bool(said.get("flip")), condition_drop=0.0)
+    if "data_fingerprint" in said:
+        raise DataError(f"{recipe.teacher} was trained on a folder of pictures: say which, with --data")
+    alike = {name: said[name] for name in (*OF_SCENES, "data_seed") if name in said}
+    alike["scenes"] = min(recipe.scenes, alike.get("scenes", recipe.scenes))
+    return TextToImageRecipe(network=theirs.network, condition_drop=0.0, **alike)
+
+
+def _card(recipe: FastTextToImageRecipe, teacher: Checkpoint, pictures: PreparedPictures | None) -> str:
+    name = f"`{recipe.teacher}` ({teacher.fingerprint})"
+    if pictures is None:
+        return CARD.format(teacher=name)
+    return f"{_ABOUT.format(teacher=name)} on {len(pictures)} pictures (data fingerprint {pictures.fingerprint})."
 
 
 def _teacher(checkpoint: Checkpoint, config: TextToImageConfig) -> DiT:
@@ -199,7 +203,9 @@ class _Shortcuts:
         return result.loss, {f"loss_jumps_{n}": mean for n, mean in by_length.items()}
 
 
-def _previewer(config: TextToImageConfig, first_stage: Checkpoint) -> Callable[[nn.Module, int, Path], None]:
+def _previewer(
+    config: TextToImageConfig, first_stage: Checkpoint, prompts: Sequence[str]
+) -> Callable[[nn.Module, int, Path], None]:
     """Draws the prompts side by side, a row for each number of steps."""
 
     def preview(model: nn.Module, step: int, path: Path) -> None:
@@ -211,10 +217,7 @@ def _previewer(config: TextToImageConfig, first_stage: Checkpoint) -> Callable[[
 
         pipeline = FewStepPipeline(copy.deepcopy(model), load_autoencoder(first_stage), config)  # type: ignore[arg-type]
         scale = min(max(4.0, config.guidance_range[0]), config.guidance_range[1])
-        rows = [
-            pipeline(PREVIEW_PROMPTS, num_inference_steps=n, guidance_scale=scale, batch_size=len(PREVIEW_PROMPTS))
-            for n in _STEPS_SHOWN
-        ]
+        rows = [pipeline(prompts, num_inference_steps=n, guidance_scale=scale, batch_size=len(prompts)) for n in _STEPS_SHOWN]
         sheet = np.concatenate([np.concatenate([np.asarray(picture) for picture in row], axis=1) for row in rows])
         Image.fromarray(sheet).save(path)
 
