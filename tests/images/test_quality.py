@@ -18,6 +18,7 @@ from ornstein.images import (
     modes_found,
     nearest_neighbours,
     quality,
+    usual_bandwidth,
     vendi_score,
 )
 
@@ -162,6 +163,49 @@ def test_the_interval_of_the_kernel_distance_covers_the_truth(shift: float, leas
     assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(len(values))
     covered = np.mean([estimate.interval[0] <= truth <= estimate.interval[1] for estimate in estimates])
     assert least <= covered <= most
+
+
+@pytest.mark.parametrize(("shift", "least"), [(0.0, 0.94), (0.7, 0.92)])
+def test_a_bounded_kernel_is_unbiased_for_its_own_distance(shift: float, least: float) -> None:
+    """Of N(0, I) and N(shift, I) in d dimensions: E k = (σ²/(σ² + 2))^{d/2} exp(−d shift²/(2(σ² + 2))) between the two."""
+    d, bandwidth = 4, 1.3
+    wide = bandwidth**2 + 2
+    truth = 2 * (bandwidth**2 / wide) ** (d / 2) * (1 - np.exp(-d * shift**2 / (2 * wide)))
+    estimates = []
+    for seed in range(300):
+        rng = np.random.default_rng([17, seed])
+        x, y = _points(rng.normal(size=(60, d))), _points(rng.normal(shift, 1, (60, d)))
+        estimates.append(kernel_distance(x, y, bandwidth=bandwidth))
+    values = np.array([estimate.value for estimate in estimates])
+    assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(len(values))
+    assert np.mean([estimate.interval[0] <= truth <= estimate.interval[1] for estimate in estimates]) >= least
+
+
+def test_a_bounded_kernel_is_not_drowned_by_one_large_feature() -> None:
+    """A picture in five hundred whose features are a hundred times as large: the cubic kernel sees little else."""
+    rng = np.random.default_rng(18)
+    real, before = rng.normal(size=(100, 3)), rng.normal(size=(100, 3))
+    after = before + 0.5
+    real[0], before[0], after[0] = 100, -100, -100
+    sets = [_points(part) for part in (real, before, after)]
+    bandwidth = usual_bandwidth(sets[0])
+    cubic, bounded = kernel_distance_change(*sets), kernel_distance_change(*sets, bandwidth=bandwidth)
+    assert cubic.interval[0] < 0 < cubic.interval[1]
+    assert bounded.interval[0] > 0
+
+
+def test_the_usual_bandwidth_scales_with_the_real_pictures() -> None:
+    points = np.random.default_rng(19).normal(size=(200, 2))
+    pairs = [np.hypot(*(points[i] - points[j])) for i in range(200) for j in range(i)]
+    assert usual_bandwidth(_points(points)) == pytest.approx(np.median(pairs) / np.sqrt(8))
+    assert usual_bandwidth(_points(3 * points)) == pytest.approx(3 * usual_bandwidth(_points(points)))
+    with pytest.raises(DataError, match="no distance to take a bandwidth from"):
+        usual_bandwidth(_points(np.ones((5, 2))))
+    with pytest.raises(DataError, match="it needs two at least"):
+        usual_bandwidth(_points(np.ones((1, 2))))
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(DataError, match="positive and finite"):
+            kernel_distance(_points(points), _points(points), bandwidth=wrong)
 
 
 def test_a_change_between_sets_of_one_noise_is_known_better_than_either() -> None:

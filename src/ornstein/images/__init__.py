@@ -19,6 +19,7 @@ from ornstein.images.quality import (
     manifold_scores,
     modes_found,
     nearest_neighbours,
+    usual_bandwidth,
     vendi_score,
 )
 from ornstein.images.settings import DrawingSettings, SamplerName
@@ -67,5 +68,6 @@ __all__ = [
     "times_below",
     "to_pixels",
     "to_tensor",
+    "usual_bandwidth",
     "vendi_score",
 ]
