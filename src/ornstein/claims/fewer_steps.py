@@ -22,6 +22,7 @@ from ornstein.images import (
     kernel_distance,
     kernel_distance_change,
     manifold_scores,
+    usual_bandwidth,
 )
 
 if TYPE_CHECKING:
@@ -72,17 +73,22 @@ def fewer_steps(folder: Path, quick: bool) -> Outcome:
     """D5. The contest's diffusion model, trained with seed 0, draws the same numbers in every way; then the marginals on a mixture."""
     import ornstein
 
-    n = 24 if quick else 500
+    n = 24 if quick else 1000
     entered = sized(contestants()["diffusion"], quick)
     model = trained("diffusion", entered, 0, folder)
     extractor = Extractor.of_judge(ornstein.load("emoji-classifier", expect="emoji-classifier"))
     names = icon_names(entered.recipe.names)
     real, again = (extractor.extract(icons(range(n), names=names, seed=EVALUATION_SEED + k)[0]) for k in (0, 1))
+    bandwidth = usual_bandwidth(real)
     ways = {name: way._replace(steps=(2, 4) if quick else way.steps) for name, way in WAYS.items()}
     most = max(ways["DDPM"].steps)
-    drawn = {(name, k): _draw(model, way, k, n, name, extractor, real) for name, way in ways.items() for k in way.steps}
+    drawn = {
+        (name, k): _draw(model, way, k, n, name, extractor, real, bandwidth) for name, way in ways.items() for k in way.steps
+    }
     reference = drawn["DDPM", most]
-    changes = {key: kernel_distance_change(real, reference.features, one.features) for key, one in drawn.items()}
+    changes = {
+        key: kernel_distance_change(real, reference.features, one.features, bandwidth=bandwidth) for key, one in drawn.items()
+    }
     spread = spread_change(reference.features, drawn["DDIM", 4 if quick else 50].features)
     laws, law_floor = _marginals(quick)
     parts = judge_parts(reference.distance.value, changes, spread, laws, law_floor)
@@ -91,7 +97,7 @@ def fewer_steps(folder: Path, quick: bool) -> Outcome:
         "; ".join(f"{part}: {verdict}" for part, verdict in parts.items()),
         (
             *(_distance_measure(f"kernel distance, {name}, {k} steps", one.distance, n) for (name, k), one in drawn.items()),
-            _distance_measure("floor: kernel distance of fresh real icons", kernel_distance(real, again), n),
+            _distance_measure("floor: kernel distance of fresh real icons", kernel_distance(real, again, bandwidth=bandwidth), n),
             *(
                 _distance_measure(f"farther than DDPM in {most}: {name}, {k} steps", change, n)
                 for (name, k), change in changes.items()
@@ -109,7 +115,13 @@ def fewer_steps(folder: Path, quick: bool) -> Outcome:
             "Kernel distance × 1000 against steps": _curves(ways, drawn),
             f"From top to bottom: {', '.join(_shown(drawn, quick))}": np.concatenate(list(_shown(drawn, quick).values())),
         },
-        {"evaluation_seed": EVALUATION_SEED, "pictures": n, "near": _NEAR, "batch": _BATCH},
+        {
+            "evaluation_seed": EVALUATION_SEED,
+            "pictures": n,
+            "near": _NEAR,
+            "batch": _BATCH,
+            "kernel": f"Gaussian, σ = {bandwidth:.4g}",
+        },
     )
 
 
@@ -151,7 +163,9 @@ def spread_change(before: Features, after: Features) -> Estimate:
     return Estimate(float(means[1] - means[0]), error)
 
 
-def _draw(model: PixelDiffusion, way: Way, steps: int, n: int, name: str, extractor: Extractor, real: Features) -> Drawn:
+def _draw(
+    model: PixelDiffusion, way: Way, steps: int, n: int, name: str, extractor: Extractor, real: Features, bandwidth: float
+) -> Drawn:
     stepper = model.sampler(way.sampler, steps, **way.settings)
     began, parts = time.perf_counter(), []
     starts = range(0, n, _BATCH)
@@ -162,7 +176,13 @@ def _draw(model: PixelDiffusion, way: Way, steps: int, n: int, name: str, extrac
     pictures = np.concatenate(parts)
     features = extractor.extract(pictures)
     row = np.concatenate(list(pictures[:16].repeat(2, 1).repeat(2, 2)), axis=1)
-    return Drawn(features, kernel_distance(real, features), manifold_scores(real, features).coverage, milliseconds, row)
+    return Drawn(
+        features,
+        kernel_distance(real, features, bandwidth=bandwidth),
+        manifold_scores(real, features).coverage,
+        milliseconds,
+        row,
+    )
 
 
 def _marginals(quick: bool) -> tuple[dict[str, float], float]:

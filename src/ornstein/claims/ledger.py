@@ -62,7 +62,7 @@ LEDGER: tuple[Claim, ...] = (
         "D5",
         "DDPM needs about 1,000 steps; DDIM skips steps, 10 to 100 times faster at nearly equal quality, with the same marginals",
         "fewer_steps:fewer_steps",
-        40,
+        95,
     ),
     Claim("D6", "latent diffusion is several times faster than pixels at the same quality, with slight artefacts"),
     Claim("D7", "guidance trades diversity for alignment; scales of 7 to 15; drop the condition in 10 to 20 % of training"),

@@ -25,7 +25,17 @@ from ornstein.data.scenes import Scene, render, sample_scene
 from ornstein.diffusion import DDIM
 from ornstein.evaluation import Rate, paired_bootstrap
 from ornstein.hub import find_checkpoint
-from ornstein.images import Estimate, Extractor, align, diversity, kernel_distance, kernel_distance_change, read, vendi_score
+from ornstein.images import (
+    Estimate,
+    Extractor,
+    align,
+    diversity,
+    kernel_distance,
+    kernel_distance_change,
+    read,
+    usual_bandwidth,
+    vendi_score,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -221,6 +231,7 @@ def _students(
     }
     scenes = [sample_scene(i, seed=EVALUATION_SEED) for i in range(n)]
     real = extractor.extract(np.stack([render(sample_scene(i, seed=EVALUATION_SEED + 1)) for i in range(n)]))
+    bandwidth = usual_bandwidth(real)
     few = [sample_scene(i, seed=EVALUATION_SEED + 3).caption for i in range(prompts) for _ in range(of_each)]
     numbers = list(range(of_each)) * prompts
     drawn: dict[str, Features] = {}
@@ -231,7 +242,7 @@ def _students(
         of_prompts = extractor.extract(way.pictures(few, numbers, EVALUATION_SEED + 3, f"{name}, by caption"))
         found[name] = Student(
             _right(scenes, pictures, judge),
-            kernel_distance_change(real, drawn[_TEACHER], drawn[name]),
+            kernel_distance_change(real, drawn[_TEACHER], drawn[name], bandwidth=bandwidth),
             diversity(of_prompts, few),
             vendi_score(drawn[name]),
             way.seconds(repeats),
@@ -272,7 +283,11 @@ def _measures_of(students: dict[str, Student], slowest: float | None) -> list[Me
             mean = float(teacher.right.mean() - one.right.mean())
             found.append(Measure(f"right of the teacher's beyond it, {name}", mean, (low, high), n))
             scaled = [1000 * value for value in (one.change.value, *one.change.interval)]
-            found.append(Measure(f"farther from real pictures, × 1000, {name}", scaled[0], (scaled[1], scaled[2]), n))
+            found.append(
+                Measure(
+                    f"farther from real pictures, Gaussian kernel distance × 1000, {name}", scaled[0], (scaled[1], scaled[2]), n
+                )
+            )
         found.append(Measure(f"Vendi score, {name}", one.vendi, n=n))
         found.append(Measure(f"mean distance of two pictures of one caption, {name}", one.within))
         found.append(Measure(f"time a picture, {name}", 1000 * one.seconds, unit="ms"))
