@@ -46,7 +46,7 @@ def table(results: Path = RESULTS) -> str:
         ("the judge on the autoencoder's reconstructions of them", _share(pictures["judge_on_reconstructions"])),
         ("autoencoder on fresh scenes", f"{psnr['psnr_db_mean']:.1f} dB ({low:.1f} – {high:.1f}), n = {psnr['n']}"),
         (
-            f"a picture, {settings['steps']} guided steps, {seconds['threads']} threads",
+            f"a picture, {settings['steps']} guided steps, {seconds['threads']} thread{'s' * (seconds['threads'] > 1)}",
             f"{seconds['median']:.2f} s ({seconds['min']:.2f} – {seconds['max']:.2f} over {seconds['repeats']})",
         ),
         ("robot: picks up the named block", _share(robot["policy_instruction_none"])),
