@@ -76,3 +76,16 @@ class Comparison:
             return mine[0] > theirs[0] if self.more_is_better else mine[0] < theirs[0]
         alternative = "greater" if self.more_is_better else "less"
         return bool(stats.ttest_ind(mine, theirs, equal_var=False, alternative=alternative).pvalue < level)
+
+    def beats_in_pairs(self, a: str, b: str, level: float) -> bool:
+        """The same where run k of a and run k of b are of one seed, or one model drawn in two ways: the paired test, one-sided.
+
+        Both need all their runs, two at least, or there are no pairs.
+        """
+        mine, theirs = np.array(self.scores[a]), np.array(self.scores[b])
+        if not len(mine) == len(theirs) == self.runs or self.runs < 2:
+            return False
+        gain = mine - theirs if self.more_is_better else theirs - mine
+        if np.ptp(gain) <= 1e-9 * np.abs([mine, theirs]).max():  # no spread but rounding: the test would divide by it
+            return bool(gain.mean() > 1e-9 * np.abs([mine, theirs]).max())
+        return bool(stats.ttest_1samp(gain, 0.0, alternative="greater").pvalue < level)

@@ -64,8 +64,18 @@ LEDGER: tuple[Claim, ...] = (
         "fewer_steps:fewer_steps",
         95,
     ),
-    Claim("D6", "latent diffusion is several times faster than pixels at the same quality, with slight artefacts"),
-    Claim("D7", "guidance trades diversity for alignment; scales of 7 to 15; drop the condition in 10 to 20 % of training"),
+    Claim(
+        "D6",
+        "latent diffusion is several times faster than pixels at the same quality, with slight artefacts",
+        "latent_or_pixels:latent_or_pixels",
+        50,
+    ),
+    Claim(
+        "D7",
+        "guidance trades diversity for alignment; scales of 7 to 15; drop the condition in 10 to 20 % of training",
+        "guidance:guidance_and_dropping",
+        60,
+    ),
     Claim(
         "D8",
         "diffusion, GAN and VAE differ in quality, stability, mode coverage, speed and likelihood",

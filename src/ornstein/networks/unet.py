@@ -129,27 +129,32 @@ class UNet(nn.Module):
             raise DataError(
                 f"this U-Net takes pictures (batch, 3, {side}, {side}) and one time step each, got {tuple(x_t.shape)} and {tuple(t.shape)}"
             )
-        if condition is not None:
-            raise DataError("this U-Net has no condition: pass None")
-        time_BE = self.time_in(time_embedding(t, _WAVES).to(x_t.dtype))
+        told_BE = self._told(t, condition, x_t.dtype)
         h = self.first(self.patches(x_t))
         skipped = []
         for shrink, blocks in zip(self.shrink, self.down, strict=True):
-            h = self._through(blocks, shrink(h), time_BE)
+            h = self._through(blocks, shrink(h), told_BE)
             skipped.append(h)
         h = self.middle(skipped.pop())
         for level in reversed(range(len(self.up))):
             if level < len(self.up) - 1:
                 h = torch.cat([h, skipped.pop()], dim=1)
-            h = self._through(self.up[level], h, time_BE)
+            h = self._through(self.up[level], h, told_BE)
             if level:
                 h = self.grow[level](functional.interpolate(h, scale_factor=2.0, mode="nearest"))
         h = self.out(functional.silu(self.norm_out(h)))
         return functional.pixel_shuffle(h, self.config.patch_size)
 
+    def _told(self, t: Tensor, condition: Any, dtype: torch.dtype) -> Tensor:
+        """What every block is told, (B, E): the time."""
+        if condition is not None:
+            raise DataError("this U-Net has no condition: pass None")
+        told_BE: Tensor = self.time_in(time_embedding(t, _WAVES).to(dtype))
+        return told_BE
+
     @staticmethod
-    def _through(blocks: nn.Module, h: Tensor, time_BE: Tensor) -> Tensor:
+    def _through(blocks: nn.Module, h: Tensor, told_BE: Tensor) -> Tensor:
         assert isinstance(blocks, nn.ModuleList)  # torch types a list within a list as any module
         for block in blocks:
-            h = block(h, time_BE)
+            h = block(h, told_BE)
         return h
