@@ -79,6 +79,13 @@ def test_one_of_the_usual_scales_must_beat_all_of_the_lower_ones() -> None:
     assert _judged(_table(level | {7: 0.95}))[PARTS[4]] == "supported"
 
 
+def test_each_drop_rate_is_judged_where_most_is_right() -> None:
+    """Without dropping that is at w = 1: guidance leads away from a branch that was never trained."""
+    untrained = dict.fromkeys(SCALES, 0.1) | {0: 0.99}
+    assert _judged(_table(undropped=untrained | {1: 0.95}))[PARTS[6]] == "refuted"
+    assert _judged(_table(undropped=untrained | {1: 0.85}))[PARTS[6]] == "supported"
+
+
 def test_an_exam_that_any_caption_passes_says_nothing() -> None:
     assert set(_judged(_table(control=0.3)).values()) == {"cannot tell"}
 

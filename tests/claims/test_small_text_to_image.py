@@ -12,9 +12,10 @@ import torch
 from ornstein.claims import small_text_to_image as small
 from ornstein.claims.exam import CONTROL, DISTANCE, DIVERSITY, GROUNDS, NAMED, RIGHT, Exam, floors
 from ornstein.claims.small_text_to_image import QUICK, Data, Kind, Space, Way, draw, kinds, latents, scene, trained
+from ornstein.core.checkpoint import read_checkpoint
 from ornstein.data.scenes import BACKGROUNDS
 from ornstein.diffusion import NoiseSchedule
-from ornstein.images import to_tensor
+from ornstein.images import load_strictly, to_tensor
 from ornstein.networks.dit import DiT, DiTConfig, TextCondition
 
 if TYPE_CHECKING:
@@ -61,15 +62,16 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_models(tmp_path: Pa
     assert not _same({4: whole[4]}, {4: whole[3]})
     with pytest.raises(InterruptedError):
         _train(tmp_path / "b", _data(fails_at=2))
-    kept = {*(tmp_path / "b").glob("*/checkpoints/step-*")}
-    assert kept
+    assert len(list((tmp_path / "b").glob("*/checkpoints/step-*"))) == 2
     with monkeypatch.context() as patch:  # killed again, between the last checkpoint and the snapshots
         patch.setattr(small, "_keep_averages", lambda out: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            _train(tmp_path / "b", _data())
+            _train(tmp_path / "b", _data(fails_at=2))  # the two batches that were not yet learnt from
     assert _same(_train(tmp_path / "b", _data(fails_at=0)), whole)
     assert not list((tmp_path / "b").glob("*/checkpoints"))
     assert _same(_train(tmp_path / "b", _data(fails_at=0)), whole)  # read, not trained
+    (exported,) = (tmp_path / "b").glob("*/model")
+    assert _same({4: load_strictly(DiT(CONFIG), read_checkpoint(exported))}, {4: whole[4]})  # the moving average
 
 
 def test_other_settings_are_another_training(tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ def test_a_picture_depends_on_its_number_alone(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="module")
 def exam() -> Exam:
-    return Exam.small(QUICK, seed=5, quick=True)
+    return Exam.small(replace(QUICK, names=6), seed=5, quick=True)
 
 
 def test_real_pictures_pass_and_shuffled_ones_do_not(exam: Exam) -> None:

@@ -45,7 +45,8 @@ class Right(NamedTuple):
 class Exam:
     """captions, asked: one a picture, and what is to be seen there; a background "" is left to the painter.
 
-    real: features of many more pictures of the same law; bandwidth: of the distance to them. open_captions: say no background, and come several times each.
+    real: features of many more pictures of the same law; bandwidth: of the distance to them. open_names: asked for without a
+    background, several times each.
     """
 
     judge: EmojiJudge
@@ -54,7 +55,11 @@ class Exam:
     asked: list[Kind]
     real: Features
     bandwidth: float
-    open_captions: list[str]
+    open_names: list[str]
+
+    @property
+    def open_captions(self) -> list[str]:
+        return [indefinite(name) for name in self.open_names]
 
     @classmethod
     def small(cls, setting: Setting, *, seed: int, quick: bool) -> Exam:
@@ -79,7 +84,7 @@ class Exam:
 
         judge = ornstein.load("emoji-classifier", expect="emoji-classifier")
         extractor = Extractor.of_judge(judge)
-        repeated = [indefinite(name) for name in openly for _ in range(of_one)]
+        repeated = [name for name in openly for _ in range(of_one)]
         features = extractor.extract(real)
         return cls(judge, extractor, captions, asked, features, usual_bandwidth(features), repeated)
 
@@ -109,17 +114,17 @@ class Exam:
 
     def score_of_one(self, drawn: NDArray[np.uint8]) -> dict[str, Measure]:
         """How different the pictures of one caption are, which says nothing of the background: in features, and in background."""
-        n, captions, grounds = len(drawn), np.array(self.open_captions), np.array(self.judge.backgrounds(drawn))
-        found = [len(set(grounds[captions == caption])) for caption in dict.fromkeys(self.open_captions)]
+        n, names, grounds = len(drawn), np.array(self.open_names), np.array(self.judge.backgrounds(drawn))
+        found = [len(set(grounds[names == name])) for name in dict.fromkeys(self.open_names)]
         return {
-            DIVERSITY: Measure(DIVERSITY, diversity(self.extractor.extract(drawn), self.open_captions), n=n),
+            DIVERSITY: Measure(DIVERSITY, diversity(self.extractor.extract(drawn), self.open_names), n=n),
             GROUNDS: Measure(GROUNDS, float(np.mean(found)), n=n),
         }
 
     def fresh(self, *, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Real pictures in the place of a model's: of the small models' captions, and of the open ones, on any background."""
-        rng, names = np.random.default_rng(seed), {indefinite(kind.name): kind.name for kind in self.asked}
-        free = [Kind(names[caption], str(rng.choice(list(BACKGROUNDS)))) for caption in self.open_captions]
+        rng = np.random.default_rng(seed)
+        free = [Kind(name, str(rng.choice(list(BACKGROUNDS)))) for name in self.open_names]
         return pictures(len(self.asked), self.asked, seed=seed), pictures(len(free), free, seed=seed + 1)
 
 

@@ -112,7 +112,7 @@ def guidance_and_dropping(folder: Path, quick: bool) -> Outcome:
         {
             "evaluation_seed": EVALUATION_SEED,
             "pictures_a_cell": len(exam.asked),
-            "of_one_caption_a_cell": len(exam.open_captions),
+            "of_one_caption_a_cell": len(exam.open_names),
             "sampler": f"DDIM, {Way(1.0).steps} steps",
             "features": f"{exam.real.extractor}; {exam.real.resize}",
             "kernel": f"Gaussian, σ = {exam.bandwidth:.4g}",
@@ -177,7 +177,7 @@ class Cell(NamedTuple):
 def _cell(exam: Exam, space: Space, network: nn.Module, way: Way, name: str) -> Cell:
     """The noise of picture k is the same in every cell."""
     drawn = draw(space, network, exam.captions, range(len(exam.captions)), way, seed=EVALUATION_SEED + 3, name=name)
-    numbers = range(len(exam.open_captions))
+    numbers = range(len(exam.open_names))
     of_one = draw(space, network, exam.open_captions, numbers, way, seed=EVALUATION_SEED + 4, name=f"{name}, of one caption")
     cut = Measure(CLIPPED, drawn.clipped, n=len(drawn.pictures))
     figures = exam.score(drawn.pictures) | exam.score_of_one(of_one.pictures) | {CLIPPED: cut}

@@ -60,7 +60,7 @@ class Setting:
 
     names: int = 40
     scenes: int = 8000
-    steps: int = 1400
+    steps: int = 2000
     batch: int = 64
     width: int = 160
     depth: int = 6
