@@ -15,7 +15,7 @@ from ornstein.core.errors import CheckpointError, DataError
 from ornstein.diffusion import DDPM
 from ornstein.images import GAN, VAE, PixelDiffusion
 from ornstein.networks.adversarial import DCGANConfig, R3GANConfig
-from ornstein.networks.ladder_vae import LadderVAEConfig
+from ornstein.networks.categorical_vae import CategoricalVAEConfig
 from ornstein.networks.unet import UNetConfig
 from ornstein.recipes import pixels
 from ornstein.training import Optimization
@@ -28,7 +28,7 @@ TINY: dict[str, tuple[Any, Callable[..., Any], type]] = {
     ),
     "gan": (pixels.GANRecipe(network=R3GANConfig(16, 6, 1, (8, 8))), pixels.train_gan, GAN),
     "dcgan": (pixels.DCGANRecipe(network=DCGANConfig(16, 6, (8, 8))), pixels.train_dcgan, GAN),
-    "vae": (pixels.VAERecipe(network=LadderVAEConfig(16, (8, 8), (1, 1), 2)), pixels.train_vae, VAE),
+    "vae": (pixels.VAERecipe(network=CategoricalVAEConfig(16, (8, 8), 16, 2, 1, 4, 16, 8, 1, 4, 16)), pixels.train_vae, VAE),
 }
 
 

@@ -1,4 +1,4 @@
-"""Three ways to draw small pictures from noise: diffusion over pixels, a GAN's generator, a VAE's path down.
+"""Three ways to draw small pictures from noise: diffusion over pixels, a GAN's generator, a VAE's decoder.
 
 All draw by number: picture i of a seed starts from noise that depends on (seed, i) alone, whatever the batch around it (the pictures
 themselves then agree to rounding, since networks compute batches of another shape in another order).
@@ -17,7 +17,7 @@ from ornstein.diffusion import DPMSolverPP2M, KeyedNoise, NoiseSchedule, Sampler
 from ornstein.images.autoencoding import to_pixels
 from ornstein.images.weights import load_strictly
 from ornstein.networks.adversarial import AdversarialPair, DCGANConfig, R3GANConfig
-from ornstein.networks.ladder_vae import LadderVAE, LadderVAEConfig
+from ornstein.networks.categorical_vae import CategoricalVAE, CategoricalVAEConfig
 from ornstein.networks.precision import fast_precision
 from ornstein.networks.unet import UNet, UNetConfig
 
@@ -134,9 +134,9 @@ class GAN:
 
 
 class VAE:
-    """A hierarchical variational autoencoder."""
+    """A variational autoencoder with choices among a few values for latents."""
 
-    def __init__(self, network: LadderVAE, device: str | torch.device = "cpu") -> None:
+    def __init__(self, network: CategoricalVAE, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
         self.resolution = network.config.resolution
@@ -149,11 +149,11 @@ class VAE:
             CheckpointError: configuration or weights do not fit.
         """
 
-        def config() -> LadderVAEConfig:
+        def config() -> CategoricalVAEConfig:
             data = checkpoint.config
-            return LadderVAEConfig(**{**data, "channels": tuple(data["channels"]), "blocks": tuple(data["blocks"])})
+            return CategoricalVAEConfig(**{**data, "encoder_channels": tuple(data["encoder_channels"])})
 
-        return cls(load_strictly(LadderVAE(_fitting(checkpoint, config)), checkpoint), device)
+        return cls(load_strictly(CategoricalVAE(_fitting(checkpoint, config)), checkpoint), device)
 
     @torch.inference_mode()
     def draw(self, indices: Sequence[int], *, seed: int = 0, batch_size: int = _BATCH) -> NDArray[np.uint8]:
@@ -161,7 +161,7 @@ class VAE:
 
         def part(noise: KeyedNoise) -> Tensor:
             with fast_precision(self.device):
-                law, _ = self.network.descend(len(noise.sample_indices), None, noise.at)
+                law, _ = self.network.describe(len(noise.sample_indices), None, noise.at)
             return law.mean
 
         return _in_batches(indices, seed, batch_size, self.device, part)

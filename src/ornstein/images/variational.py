@@ -9,34 +9,43 @@ import torch
 from torch import Tensor
 
 from ornstein.core.errors import DataError
-from ornstein.networks.ladder_vae import discretised_logistic_log_prob, kl_divergence
+from ornstein.networks.categorical_vae import SMALLEST_LOG_SCALE, discretised_logistic_log_prob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jaxtyping import Float
 
-    from ornstein.networks.ladder_vae import LadderVAE
+    from ornstein.networks.categorical_vae import CategoricalVAE
 
 
 def negative_elbo(
-    model: LadderVAE, pictures: Float[Tensor, "batch 3 side side"], rng: torch.Generator
+    model: CategoricalVAE, pictures: Float[Tensor, "batch 3 side side"], rng: torch.Generator, *, scale_weight: float = 0.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The mean negative evidence lower bound in bits a dimension (Kingma & Welling 2014), and its two parts.
 
     Args:
         pictures: 8-bit numbers scaled to [−1, 1].
+        scale_weight: β of Seitzer et al. 2022 ("On the Pitfalls of Heteroscedastic Uncertainty Estimation"). Each number's
+            likelihood counts in the loss in proportion to its law's scale^β, which takes no gradient: with 0 it is the bound itself,
+            whose gradient is all for the numbers that are certain already. The two parts that are returned are never weighted.
+
+    Raises:
+        DataError: β below zero.
     """
-    law, groups = model.descend(len(pictures), model.look(pictures), _noise(rng, len(pictures)))
+    if not scale_weight >= 0:
+        raise DataError(f"the weight of scales must not be negative, got {scale_weight}")
+    law, choices = model.describe(len(pictures), model.look(pictures), _noise(rng, len(pictures)))
     unit = math.log(2) * pictures[0].numel()
-    rate = torch.stack([kl_divergence(q, p).flatten(1).sum(1) for p, q, _ in groups]).sum(0) / unit
-    distortion = -discretised_logistic_log_prob(pictures.float(), law).flatten(1).sum(1) / unit
-    return (rate + distortion).mean(), {"rate": rate.mean(), "distortion": distortion.mean()}
+    rate = torch.stack([choice.divergence().sum(1) for choice in choices]).sum(0).mean() / unit
+    bits = -discretised_logistic_log_prob(pictures.float(), law) / math.log(2)
+    weights = (scale_weight * law.log_scale.detach().clamp(min=SMALLEST_LOG_SCALE)).exp()
+    return rate + (bits * weights / weights.mean()).mean(), {"rate": rate, "distortion": bits.mean()}
 
 
 @torch.inference_mode()
 def importance_weighted_bits(
-    model: LadderVAE, pictures: Float[Tensor, "batch 3 side side"], rng: torch.Generator, *, samples: int
+    model: CategoricalVAE, pictures: Float[Tensor, "batch 3 side side"], rng: torch.Generator, *, samples: int
 ) -> Tensor:
     """A tighter bound: −log₂ (1/K) Σ p(x, z_k) / q(z_k | x) a dimension (Burda et al. 2016), float64 (batch,).
 
@@ -47,13 +56,13 @@ def importance_weighted_bits(
     """
     if samples < 1:
         raise DataError(f"importance weighting needs at least one sample, got {samples}")
-    maps, batch = model.look(pictures), len(pictures)
+    seen, batch = model.look(pictures), len(pictures)
     logs = []
     for _ in range(samples):
-        law, groups = model.descend(batch, maps, _noise(rng, batch))
+        law, choices = model.describe(batch, seen, _noise(rng, batch))
         log_ratio = discretised_logistic_log_prob(pictures.float(), law).double().flatten(1).sum(1)
-        for prior, posterior, z in groups:
-            log_ratio += (prior.log_prob(z) - posterior.log_prob(z)).double().flatten(1).sum(1)
+        for choice in choices:
+            log_ratio += choice.log_ratio().double()
         logs.append(log_ratio)
     log_mean = torch.logsumexp(torch.stack(logs), dim=0) - math.log(samples)
     return -log_mean / (math.log(2) * pictures[0].numel())

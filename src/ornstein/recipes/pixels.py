@@ -14,7 +14,7 @@ import numpy as np
 from ornstein.core.checks import require_at_least, require_seeds
 from ornstein.diffusion import Prediction, Weighting
 from ornstein.networks.adversarial import AdversarialPair, DCGANConfig, R3GANConfig
-from ornstein.networks.ladder_vae import LadderVAE, LadderVAEConfig
+from ornstein.networks.categorical_vae import CategoricalVAE, CategoricalVAEConfig
 from ornstein.networks.unet import UNet, UNetConfig
 from ornstein.training import Optimization
 
@@ -138,22 +138,26 @@ class DCGANRecipe:
 
 @dataclass(frozen=True)
 class VAERecipe:
-    """A ladder of latent groups under the plain bound. names: as above."""
+    """Groups of categorical latents. names: as above. scale_weight: see `ornstein.images.variational.negative_elbo`."""
 
-    network: LadderVAEConfig = field(default_factory=LadderVAEConfig)
-    optimization: Optimization = field(default_factory=lambda: _optimization(2430, learning_rate=1e-3, weight_decay=0.01))
+    network: CategoricalVAEConfig = field(default_factory=CategoricalVAEConfig)
+    optimization: Optimization = field(default_factory=lambda: _optimization(26_850, learning_rate=2e-3, weight_decay=0.01))
     names: int = 20
     data_seed: int = 0
+    scale_weight: float = 1.0
 
     def __post_init__(self) -> None:
         require_at_least(1, names=self.names)
+        require_at_least(0, scale_weight=self.scale_weight)
         require_seeds(data_seed=self.data_seed)
 
     def objective(self) -> tuple[nn.Module, LossFn]:
         """A fresh network, and its loss on {"pixels": …}."""
         from ornstein.images.variational import negative_elbo
 
-        return LadderVAE(self.network), lambda model, batch, rng: negative_elbo(model, batch["pixels"], rng)
+        return CategoricalVAE(self.network), lambda model, batch, rng: negative_elbo(
+            model, batch["pixels"], rng, scale_weight=self.scale_weight
+        )
 
 
 PixelRecipe = DDPMPixelsRecipe | GANRecipe | DCGANRecipe | VAERecipe
