@@ -50,11 +50,12 @@ def mujoco_module() -> ModuleType:
         if late and chosen_here:  # imported before us, it has decided for windows
             mujoco.gl_context.GLContext = importlib.import_module(f"mujoco.{os.environ['MUJOCO_GL']}").GLContext
     except (ImportError, RuntimeError, AttributeError, OSError, ctypes.ArgumentError) as error:
-        raise _no_gl(error) from error
+        raise no_gl(error) from error
     return mujoco
 
 
-def _no_gl(error: Exception) -> RenderingError:
+def no_gl(error: Exception) -> RenderingError:
+    """What to say, and how to mend it, where GL cannot be opened."""
     backend = os.environ.get("MUJOCO_GL", "unset")
     return RenderingError(f"cannot render without a screen (MUJOCO_GL={backend}: {error}); {_REMEDY}")
 
@@ -102,7 +103,7 @@ class SceneRenderer:
         try:
             self._renderer = mujoco.Renderer(model, height, width)
         except Exception as error:
-            raise _no_gl(error) from error
+            raise no_gl(error) from error
         if not _open:
             # Registered after EGL's own hook, which the first context registers, and so run before it.
             atexit.unregister(_close_all)
