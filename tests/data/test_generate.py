@@ -18,17 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ornstein.core import DataError
-from ornstein.data.generate import (
+from ornstein.data.generate import Picking, generate_dataset
+from ornstein.data.lerobot import DatasetSpec, LeRobotDataset, LeRobotWriter, validate_dataset
+from ornstein.data.lerobot_staging import staging_folder
+from ornstein.data.recording import (
     EXTRA_COLUMNS,
     FIRST_EVALUATION_SEED,
     Generated,
     Recorder,
     as_robot_episode,
     first_successes,
-    generate_dataset,
 )
-from ornstein.data.lerobot import DatasetSpec, LeRobotDataset, LeRobotWriter, validate_dataset
-from ornstein.data.lerobot_staging import staging_folder
 from ornstein.simulation import PickExpert, TabletopEnv, contract, generate_episode
 
 SEED, NOISE, SIZE, EPISODES = 40, 0.3, 64, 6
@@ -121,7 +121,7 @@ def test_a_failed_episode_earns_nothing_and_is_left_out(tmp_path: Path) -> None:
     try:
         columns = as_robot_episode(generate_episode(env, PickExpert(), 1)).columns
         with LeRobotWriter(tmp_path / "data", spec) as writer:
-            assert not Recorder(writer.folder, spec, 0.0, 32).record(env, 1)
+            assert not Recorder(writer.folder, spec, Picking(0.0, 32)).record(env, 1)
             assert writer.staged() == {1: False}
             with pytest.raises(DataError, match="at least one"):
                 writer.finish()
@@ -223,7 +223,7 @@ def test_places_and_numbers_that_cannot_be(tmp_path: Path, generated: Generated)
         ({"episodes": 0}, "at least 1"),
         ({"episodes": 1, "workers": 0}, "at least 1"),
         ({"episodes": 1, "seed": -1}, "seed ≥ 0"),
-        ({"episodes": 1, "image_size": 8}, "image_size ≥ 16"),
+        ({"episodes": 1, "image_size": 8}, "at least 16 pixels"),
         ({"episodes": 1, "noise": 1.5}, "noise is a probability"),
         ({"episodes": 10, "seed": FIRST_EVALUATION_SEED - 20}, "belong to evaluations"),
     ):

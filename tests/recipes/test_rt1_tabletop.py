@@ -17,7 +17,7 @@ import torch
 import ornstein
 from ornstein.actions import UniformBins
 from ornstein.core.errors import ContractError, DataError, TrainingError
-from ornstein.data import generate
+from ornstein.data import recording
 from ornstein.data.lerobot import LeRobotDataset
 from ornstein.data.robot_windows import RobotWindows
 from ornstein.evaluation import VALIDATION_SEED, evaluate_policy, rollouts
@@ -89,7 +89,7 @@ def test_a_batch_shows_sentence_state_and_action_of_the_same_moment(trained: Pat
 def test_data_of_unknown_origin_are_refused(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "data"
     shutil.copytree(trained / "data", copy)
-    monkeypatch.setattr(generate, "FIRST_EVALUATION_SEED", 1)
+    monkeypatch.setattr(recording, "FIRST_EVALUATION_SEED", 1)
     with pytest.raises(DataError, match="belong to evaluations"):
         train_rt1_tabletop(_recipe(data=copy), tmp_path / "run")
     (named,) = copy.rglob("*contract*.json")

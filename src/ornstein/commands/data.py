@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -39,24 +39,41 @@ def data(arguments: list[str]) -> int:
 
 
 def _generate(
-    out: Path = Path("pick-data"),
+    suite: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUITE")] = "all",
+    /,
+    out: Path = Path("tabletop-data"),
     episodes: int = 50,
     seed: int = 0,
-    noise: float = 0.3,
+    noise: float = 0.05,
     workers: int = 2,
+    arm: Literal["arm7", "arm6"] = "arm7",
+    front: int = 128,
+    wrist: int = 64,
+    vary: tuple[Literal["lights", "table", "camera", "sizes"], ...] = (),
 ) -> int:
-    """Record the scripted expert picking up named blocks, as a LeRobotDataset v3 folder.
+    """Record the scripted expert at work on the tabletop, as a LeRobotDataset v3 folder.
 
     Args:
+        suite: Which scenes: a skill (pick, move-near, push, place-in-bowl, place-on-mat, stack, open-drawer, close-drawer), all of them
+            mixed (all), or chains of them (chains, long-chains).
         out: The new data set's folder; an existing one is refused.
         episodes: How many successful episodes; failed ones are left out and counted.
         seed: Of the first scene.
-        noise: Chance that a disturbance of two steps begins at a step, so that the data show recoveries; labels stay clean.
+        noise: Chance that a disturbance of three steps begins at a step, so that the data show recoveries; labels stay clean.
         workers: Processes that simulate side by side; the data do not depend on it.
+        arm: The body: seven joints, or six in a longer arm with a wider gripper.
+        front: Side of the front camera's pictures in pixels; 0 records none.
+        wrist: Side of the wrist camera's pictures in pixels; 0 records none.
+        vary: Aspects of the look that are drawn at random for each scene.
     """
-    from ornstein.data.generate import generate_dataset
+    from ornstein.data.demonstrations import record_demonstrations
 
-    generate_dataset(out, episodes=episodes, seed=seed, noise=noise, workers=workers)
+    cameras = {name: size for name, size in (("front", front), ("wrist", wrist)) if size}
+    made = record_demonstrations(
+        out, suite, episodes=episodes, seed=seed, noise=noise, workers=workers, cameras=cameras, arm=arm, vary=vary
+    )
+    failed = f"; {len(made.failed_seeds)} failed and were left out" if made.failed_seeds else ""
+    print(f"{made.episodes} episodes, {made.frames} frames{failed}")
     print(out)
     return 0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from ornstein.core.errors import ContractError, DataError
 from ornstein.core.statistics import NormalizationStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -105,6 +105,18 @@ class EmbodimentContract:
     def action_high(self) -> NDArray[np.float64]:
         """Upper bounds (A,) in the channels' units."""
         return np.array([channel.high for channel in self.action], np.float64)
+
+    def seeing(self, cameras: Sequence[str]) -> EmbodimentContract:
+        """The same body with these of its cameras, in this order.
+
+        Raises:
+            ContractError: it has no such camera.
+        """
+        by_name = {camera.name: camera for camera in self.cameras}
+        missing = [name for name in cameras if name not in by_name]
+        if missing:
+            raise ContractError(f"{self.robot} has the cameras {', '.join(by_name) or 'none'}, not {', '.join(missing)}")
+        return replace(self, cameras=tuple(by_name[name] for name in cameras))
 
     @property
     def fingerprint(self) -> str:

@@ -1,59 +1,14 @@
-"""Demonstrations by the scripted expert, as a LeRobotDataset v3.
-
-The data set holds the first N scenes, counted from the given seed, that the expert solves. Processes record scenes side by
-side; a scene is begun only if it is needed whatever becomes of those under way, so the choice, the order and every byte are
-the same with any number of processes, and after any interruption.
-"""
+"""Demonstrations of picking, for `rt1-tabletop`: the expert lifts the named block, as a LeRobotDataset v3."""
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ornstein.core.errors import DataError
-from ornstein.core.progress import track
-from ornstein.data.lerobot_episode import DatasetSpec, RobotEpisode
-from ornstein.data.lerobot_format import ACTION, STATE, TARGET_PIXEL, Feature
-from ornstein.data.lerobot_reader import LeRobotDataset
-from ornstein.data.lerobot_staging import write_failed, write_staged
-from ornstein.data.lerobot_writer import LeRobotWriter
+from ornstein.data.lerobot_episode import DatasetSpec
+from ornstein.data.recording import EXTRA_COLUMNS, Generated, record_dataset
 from ornstein.simulation import Episode, PickExpert, TabletopEnv, contract, generate_episode
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-# Seeds of demonstrations stay below this number; evaluations use larger ones.
-FIRST_EVALUATION_SEED = 1_000_000
-# An expert that fails so often is broken, or the disturbance too large; a few failures say nothing.
-_LARGEST_FAILED_SHARE, _LENIENT_UNTIL = 0.5, 20
-
-EXTRA_COLUMNS: dict[str, Feature] = {
-    TARGET_PIXEL: Feature("float32", (2,), ["column", "row"]),
-    "next.reward": Feature("float32", (1,)),
-    "next.done": Feature("bool", (1,)),
-    "next.success": Feature("bool", (1,)),
-}
-
-
-@dataclass(frozen=True)
-class Generated:
-    """What came of it. failed_seeds: scenes that the expert did not solve; they are not in the data."""
-
-    folder: Path
-    episodes: int
-    frames: int
-    failed_seeds: tuple[int, ...]
 
 
 def generate_dataset(
@@ -72,144 +27,25 @@ def generate_dataset(
             fails too often, or another recording was interrupted there.
         RenderingError: there is no headless GL.
     """
-    out = Path(out)
-    if episodes < 1 or workers < 1 or seed < 0 or image_size < 16:
-        given = f"{episodes}, {workers}, {seed} and {image_size}"
-        raise DataError(f"episodes and workers must be at least 1, seed ≥ 0 and image_size ≥ 16, got {given}")
+    if image_size < 16:
+        raise DataError(f"pictures are at least 16 pixels wide, got image_size {image_size}")
     if not 0.0 <= noise <= 1.0:
         raise DataError(f"noise is a probability between 0 and 1, got {noise}")
-    if seed + 2 * episodes >= FIRST_EVALUATION_SEED:
-        raise DataError(f"seeds from {FIRST_EVALUATION_SEED} on belong to evaluations: choose a smaller seed or fewer episodes")
     spec = DatasetSpec(contract(image_size), EXTRA_COLUMNS)
     job = {"expert": "PickExpert", "seed": seed, "noise": noise}
-    with LeRobotWriter(out, spec, job=job) as writer:
-        staged = writer.staged()
-        recorder = Recorder(writer.folder, spec, noise, image_size)
-        failed: list[int] = []
-        successes = _without_failed(_recorded(recorder, staged, seed, episodes, workers), failed)
-        try:
-            kept = sorted(track(successes, episodes, "recording episodes"))
-        except KeyboardInterrupt:
-            print(f"stopped: what is recorded waits in {writer.folder}; the same command goes on from there", file=sys.stderr)
-            raise
-        writer.finish(kept, provenance={**job, "failed_seeds": sorted(failed)})
-    return Generated(out, len(kept), len(LeRobotDataset(out)), tuple(sorted(failed)))
-
-
-def first_successes(
-    submit: Callable[[int], Future[bool]], done: Mapping[int, bool], first: int, wanted: int, window: int
-) -> Iterator[tuple[int, bool]]:
-    """(seed, success) of the scenes from `first` on, in the order in which they end, until `wanted` succeeded.
-
-    Args:
-        submit: begins a scene. done: scenes whose outcome is known already. window: scenes under way at once.
-    """
-    running: dict[Future[bool], int] = {}
-    succeeded = failed = 0
-    following = first
-    while succeeded < wanted:
-        # Begun only if needed even when all that are under way succeed: so none is ever recorded in vain.
-        while succeeded + len(running) < wanted and len(running) < window:
-            future = _known(done[following]) if following in done else submit(following)
-            running[future] = following
-            following += 1
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            seed, success = running.pop(future), future.result()
-            succeeded, failed = succeeded + success, failed + (not success)
-            yield seed, success
-        if failed > _LENIENT_UNTIL and failed > _LARGEST_FAILED_SHARE * (failed + succeeded):
-            raise DataError(f"the expert failed in {failed} of the first {failed + succeeded} scenes: use less noise")
-
-
-def _without_failed(outcomes: Iterator[tuple[int, bool]], failed: list[int]) -> Iterator[int]:
-    for seed, success in outcomes:
-        if success:
-            yield seed
-        else:
-            failed.append(seed)
-
-
-def _recorded(
-    recorder: Recorder, staged: Mapping[int, bool], seed: int, episodes: int, workers: int
-) -> Iterator[tuple[int, bool]]:
-    # Spawned, not forked: a GL context does not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(recorder,))
-    try:
-        yield from first_successes(lambda number: pool.submit(_record, number), staged, seed, episodes, 2 * workers)
-    except BrokenProcessPool as error:
-        raise DataError(
-            f"a process that recorded episodes died (out of memory?); what is recorded waits in {recorder.folder}: run the same"
-            " again, perhaps with fewer workers"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    picking = Picking(noise, image_size)
+    return record_dataset(Path(out), spec, picking, job, episodes=episodes, seed=seed, workers=workers)
 
 
 @dataclass(frozen=True)
-class Recorder:
-    """What a process needs to record scenes."""
+class Picking:
+    """Scenes of three to five blocks, one of which is to be lifted."""
 
-    folder: Path
-    spec: DatasetSpec
     noise: float
     image_size: int
 
-    def record(self, world: TabletopEnv, seed: int) -> bool:
-        """Put the scene's episode on disk; whether the expert solved it."""
-        episode = generate_episode(world, PickExpert(), seed, noise=self.noise)
-        if episode.success:
-            write_staged(self.folder, seed, self.spec, as_robot_episode(episode))
-        else:
-            write_failed(self.folder, seed, len(episode))
-        return episode.success
+    def open(self) -> TabletopEnv:
+        return TabletopEnv(image_size=self.image_size)
 
-
-def as_robot_episode(episode: Episode) -> RobotEpisode:
-    """The tabletop's episode as a data set keeps it; `next.…` say what the action led to."""
-    last = np.arange(len(episode)) == len(episode) - 1
-    success = last & episode.success
-    columns = {
-        STATE: episode.states,
-        ACTION: episode.actions,
-        TARGET_PIXEL: episode.target_pixels,
-        "next.reward": success.astype(np.float32),
-        "next.done": last,
-        "next.success": success,
-    }
-    return RobotEpisode(episode.instruction, episode.frames, columns)
-
-
-_recorder: Recorder | None = None
-_world: TabletopEnv | None = None
-
-
-def _begin(recorder: Recorder) -> None:
-    """In a new process: Ctrl-C is the parent's business, and without the parent there is nothing to do."""
-    global _recorder  # noqa: PLW0603  a pool's tasks reach what its initializer made no other way
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    _recorder = recorder
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _record(seed: int) -> bool:
-    global _world  # noqa: PLW0603  one world a process: building it costs as much as an episode
-    if _recorder is None:
-        raise RuntimeError("_record runs in processes that _begin has prepared")
-    if _world is None:
-        _world = TabletopEnv(image_size=_recorder.image_size)
-        atexit.register(_world.close)  # a GL context that outlives its library complains
-    return _recorder.record(_world, seed)
-
-
-def _known(success: bool) -> Future[bool]:
-    future: Future[bool] = Future()
-    future.set_result(success)
-    return future
+    def episode(self, world: TabletopEnv, seed: int) -> Episode:
+        return generate_episode(world, PickExpert(), seed, noise=self.noise)

@@ -163,8 +163,8 @@ def _demonstrations(folder: Path, image_size: int) -> tuple[LeRobotDataset, Embo
     Raises:
         ContractError: no contract, or another body's. DataError: a scene that evaluations use.
     """
-    from ornstein.data.generate import FIRST_EVALUATION_SEED
     from ornstein.data.lerobot import LeRobotDataset
+    from ornstein.data.recording import FIRST_EVALUATION_SEED
     from ornstein.simulation import contract as tabletop_contract
 
     data = LeRobotDataset(folder)
