@@ -1,5 +1,7 @@
 """Writes docs/claims.md and its pictures from what `ornstein claims … --out benchmarks/results/claims` left.
 
+The pictures are kept once, in docs/claims: large ones as JPEG. Those of a claim that was not run anew stay as they are.
+
 .venv/bin/python benchmarks/claims_page.py
 """
 
@@ -10,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from record import RESULTS
 
 from ornstein.assets import openmoji
@@ -17,6 +20,7 @@ from ornstein.claims import LEDGER, Claim, Measure
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 CLAIMS = RESULTS / "claims"
+LARGEST_PNG = 120_000
 
 
 def record_of(claim: Claim) -> dict[str, Any] | None:
@@ -34,16 +38,29 @@ def section(claim: Claim, record: dict[str, Any]) -> list[str]:
     seeds = ", ".join(map(str, record["seeds"]))
     lines += ["", f"`{record['command']}`, seeds {seeds}, {record['wall_seconds']:.0f} s on {record['hardware']['machine']}.", ""]
     for picture in record["pictures"]:
-        name = f"{claim.id}-{picture['file']}"
-        shutil.copyfile(CLAIMS / claim.id / picture["file"], DOCS / "claims" / name)
+        name = kept(CLAIMS / claim.id / picture["file"], claim.id)
         lines += [f"![{picture['title']}](claims/{name})", "", f"*{picture['title']}*", ""]
     return lines
 
 
+def kept(drawn: Path, claim: str) -> str:
+    """The file's name in docs/claims, where it is put if the run's folder still has it."""
+    plain, small = (DOCS / "claims" / f"{claim}-{drawn.stem}{suffix}" for suffix in (".png", ".jpg"))
+    if drawn.exists():
+        for old in (plain, small):
+            old.unlink(missing_ok=True)
+        if drawn.stat().st_size <= LARGEST_PNG:
+            shutil.copyfile(drawn, plain)
+        else:
+            Image.open(drawn).convert("RGB").save(small, quality=88)
+    if not plain.exists() and not small.exists():
+        raise SystemExit(f"neither {drawn} nor {plain} exists: run the claim again")
+    return (plain if plain.exists() else small).name
+
+
 def page() -> str:
-    """The whole page; copies the pictures beside it."""
-    shutil.rmtree(DOCS / "claims", ignore_errors=True)
-    (DOCS / "claims").mkdir()
+    """The whole page; puts the pictures beside it."""
+    (DOCS / "claims").mkdir(exist_ok=True)
     records = {claim: record_of(claim) for claim in LEDGER}
     lines = [
         "# The ledger",
@@ -55,7 +72,7 @@ def page() -> str:
         "|---|---|---|",
     ]
     for claim, record in records.items():
-        verdict = f"**{record['verdict']}**" if record else "not built yet"
+        verdict = f"**{record['verdict']}**" if record else "not run yet" if claim.experiment else "not built yet"
         lines.append(f"| {claim.id} | {_cell(claim.statement)} | {verdict} |")
     for claim, record in records.items():
         if record:
