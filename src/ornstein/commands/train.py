@@ -22,8 +22,9 @@ RECIPES: dict[str, str] = {
     "ddpm-pixels": "diffusion over the pixels of 32 px icons",
     "gan": "a modern GAN (relativistic loss, R1 and R2) on the same icons",
     "dcgan": "a classical GAN on the same icons",
-    "vae": "a hierarchical variational autoencoder on the same icons",
+    "vae": "a variational autoencoder with categorical latents on the same icons",
     "rt1-tabletop": "a small RT-1 that picks up the named block (generates its data first)",
+    "modular-tabletop": "the eyes of the classical pipeline, which find and name what stands on the tabletop",
 }
 
 
@@ -76,6 +77,10 @@ def _recipe(name: str) -> tuple[type, Callable[..., Any]]:
             from ornstein.recipes.emoji_classifier import EmojiClassifierRecipe, train_emoji_classifier
 
             return EmojiClassifierRecipe, train_emoji_classifier
+        case "modular-tabletop":
+            from ornstein.recipes.modular_tabletop import ModularTabletopRecipe, train_modular_tabletop
+
+            return ModularTabletopRecipe, train_modular_tabletop
         case "ddpm-pixels" | "gan" | "dcgan" | "vae":
             from ornstein.recipes import pixels
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,7 +45,10 @@ class Views:
 
 
 class TabletopViews:
-    """Views of scenes by number; the arm stands at home. Owns a GL context: `close` it."""
+    """Views of scenes by number; the arm stands at home. Owns a GL context: `close` it.
+
+    A context belongs to one thread at a time, and trainings ask from another than they begin in: all drawing is done in a thread of its own.
+    """
 
     def __init__(self, size: int = 128, *, seed: int = 0, variation: Variation | None = None) -> None:
         """
@@ -53,19 +57,32 @@ class TabletopViews:
         """
         self._seed, self._size = seed, size
         self._variation = Variation() if variation is None else variation
-        self._env = TabletopEnv(cameras={"front": size})
+        self._drawing = ThreadPoolExecutor(1, "views")
+        self._env = self._drawing.submit(TabletopEnv, cameras={"front": size}).result()
         self._names = {name: k for k, name in enumerate(thing_names())}
 
     def at(self, indices: Iterable[int]) -> Views:
         """The views of these numbers."""
-        seen = [self._view(int(i)) for i in indices]
+        seen = self._drawing.submit(lambda: [self._view(int(i)) for i in indices]).result()
         if not seen:
             raise DataError("there must be at least one view to draw")
         return Views(*(np.stack(parts) for parts in zip(*seen, strict=True)))
 
+    def camera(self) -> dict[str, Any]:
+        """The front camera's calibration: position [m], axes as columns (right, up, backward), vertical field of view [rad]."""
+        self._drawing.submit(self._env.reset, seed=0).result()
+        model, data = self._env.world.model, self._env.world.data
+        front = model.camera("front").id
+        return {
+            "position": data.cam_xpos[front].tolist(),
+            "axes": data.cam_xmat[front].reshape(3, 3).tolist(),
+            "field_of_view": float(np.radians(model.cam_fovy[front])),
+        }
+
     def close(self) -> None:
         """Free the GL context."""
-        self._env.close()
+        self._drawing.submit(self._env.close).result()
+        self._drawing.shutdown()
 
     def _view(self, index: int) -> tuple[NDArray[np.generic], ...]:
         scene = sample_scene(_number(self._seed, index), self._variation)
