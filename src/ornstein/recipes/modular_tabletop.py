@@ -40,7 +40,7 @@ class ModularTabletopRecipe:
     network: CentreNetConfig = field(default_factory=CentreNetConfig)
     optimization: Optimization = field(
         default_factory=lambda: Optimization(
-            steps=4000,
+            steps=2000,
             batch_size=24,
             learning_rate=2e-3,
             warmup_steps=100,
