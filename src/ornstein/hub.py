@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from ornstein.images import GAN, VAE, EmojiJudge, PixelDiffusion, TextToImagePipeline
     from ornstein.networks.autoencoder import Autoencoder
-    from ornstein.policies import RT1Policy
+    from ornstein.policies import ModularPolicy, RT1Policy
 
     Device = str | torch.device
 
 BUNDLED = Path(__file__).parent / "checkpoints"
 #: What the package comes with.
 SHIPPED = ("autoencoder", "emoji-classifier", "rt1-tabletop", "text-to-image")
-KINDS = ("autoencoder", "text-to-image", "emoji-classifier", "rt1", "pixel-diffusion", "gan", "vae")
+KINDS = ("autoencoder", "text-to-image", "emoji-classifier", "rt1", "modular", "pixel-diffusion", "gan", "vae")
 
 
 def bundled_names() -> list[str]:
@@ -40,6 +40,8 @@ def load(name_or_folder: str | Path, *, expect: Literal["emoji-classifier"], dev
 @overload
 def load(name_or_folder: str | Path, *, expect: Literal["rt1"], device: Device = "cpu") -> RT1Policy: ...
 @overload
+def load(name_or_folder: str | Path, *, expect: Literal["modular"], device: Device = "cpu") -> ModularPolicy: ...
+@overload
 def load(name_or_folder: str | Path, *, expect: Literal["pixel-diffusion"], device: Device = "cpu") -> PixelDiffusion: ...
 @overload
 def load(name_or_folder: str | Path, *, expect: Literal["gan"], device: Device = "cpu") -> GAN: ...
@@ -49,7 +51,7 @@ def load(name_or_folder: str | Path, *, expect: Literal["vae"], device: Device =
 def load(name_or_folder: str | Path, *, expect: str | None = None, device: Device = "cpu") -> Any: ...
 def load(name_or_folder: str | Path, *, expect: str | None = None, device: Device = "cpu") -> Any:
     """A ready model, of the class that its kind says: `TextToImagePipeline`, `Autoencoder`, `EmojiJudge`, `RT1Policy`,
-    `PixelDiffusion`, `GAN` or `VAE`.
+    `ModularPolicy`, `PixelDiffusion`, `GAN` or `VAE`.
 
     Args:
         name_or_folder: a bundled name ("text-to-image"), or a folder: a checkpoint, or a run with one in `model/`.
@@ -80,9 +82,13 @@ def load(name_or_folder: str | Path, *, expect: str | None = None, device: Devic
 
             return EmojiJudge.from_checkpoint(checkpoint, device)
         case "rt1":
-            from ornstein.policies import RT1Policy
+            from ornstein.policies import ModularPolicy, RT1Policy
 
             return RT1Policy.from_checkpoint(checkpoint, device)
+        case "modular":
+            from ornstein.policies import ModularPolicy
+
+            return ModularPolicy.from_checkpoint(checkpoint, device)
         case "pixel-diffusion":
             from ornstein.images import PixelDiffusion
 

@@ -1,4 +1,4 @@
-"""`ornstein compare`: drawn pictures against real ones, folder against folder."""
+"""`ornstein compare`: drawn pictures against real ones, folder against folder; or one policy's results against another's."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ _MODES = ("RGB", "L", "P", "1")
 
 
 def compare(
-    real: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="REAL")],
-    drawn: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DRAWN [DRAWN …]")],
+    real: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="REAL|A")],
+    drawn: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DRAWN|B [DRAWN …]")],
     /,
     again: Path | None = None,
     training: Path | None = None,
     neighbours: int = 5,
     json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
-    """Compare folders of drawn pictures with a folder of real ones: distances, coverage, diversity, copies.
+    """Compare folders of drawn pictures with a folder of real ones (distances, coverage, diversity, copies), or the results of two policies.
+
+    Given two folders written by `ornstein evaluate`, it says on the scenes that both ran which policy is better, if that can be told.
 
     All folders hold equally many pictures of one size, since every figure depends on both; features come from the shipped emoji
     classifier. What each figure means, and its bias: docs/quality.md.
@@ -45,6 +47,12 @@ def compare(
         neighbours: k of the balls for precision, recall, density and coverage.
         json_output: Print JSON instead of a table.
     """
+    if len(drawn) == 1 and all((folder / "results.json").exists() for folder in (real, drawn[0])):
+        from ornstein.evaluation import compare_results
+
+        comparison = compare_results(real, drawn[0])
+        print(json.dumps(comparison.to_json()) if json_output else comparison.table())
+        return 0
     import ornstein
     from ornstein.evaluation.pictures import FLOOR, REAL, quality_report
     from ornstein.images import Extractor

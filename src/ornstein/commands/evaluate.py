@@ -4,49 +4,92 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from ornstein.core.errors import unknown_name
 
-SUITES = {"pick": "pick up the named block among three to five"}
-
 
 def evaluate(
-    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")],
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")],
     /,
-    suite: Annotated[str, tyro.conf.arg(metavar="pick")] = "pick",
+    suite: Annotated[str, tyro.conf.arg(metavar="SUITE")] = "pick",
     episodes: int = 100,
     seed: int = 0,
     split: Literal["test", "validation", "demo"] = "test",
     out: Path = Path("results"),
     workers: int = 1,
     control: Literal["none", "blank", "shuffled"] = "none",
+    arm: Literal["arm7", "arm6"] = "arm7",
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
-    """Measure a robot policy on fresh scenes: success with its 95 % Wilson interval, results.json and videos.
+    """Measure a robot policy on fresh scenes: success with its 95 % Wilson interval, results.json, videos and report.html.
+
+    Suites: pick, move-near, push, place-in-bowl, place-on-mat, stack, open-drawer, close-drawer, all of them mixed (all), and all of
+    them with more around or otherwise than in training: distractors, backgrounds, lights, camera, sizes, unseen-phrasing,
+    unseen-objects, held-out-objects, held-out-pairs, chains, long-chains. What is stopped goes on with the same command.
+    Two results on the same scenes are compared by `ornstein compare A B`.
 
     Args:
-        checkpoint: A shipped policy's name (rt1-tabletop) or a folder written by `ornstein train`.
-        suite: Which task.
+        checkpoint: A shipped policy (rt1-tabletop), a folder written by `ornstein train`, or "expert", which knows where everything is.
+        suite: Which scenes.
         episodes: How many scenes, fixed before looking.
         seed: The first of the split's scenes; no split overlaps another or the training data.
         split: "validation" is for tuning; "test" for figures to report, once a checkpoint; "demo" is what `ornstein demo` shows.
-        out: Where results.json and the videos of the first successes and failures go.
+        out: Where results.json, the report and the videos of the first successes and failures go.
         workers: Processes that simulate side by side; the result does not depend on it.
-        control: "blank" hides the instruction: success should fall to chance. "shuffled" names another block, which a policy that
-            listens will lift: success should fall to nothing.
+        control: "blank" hides the instruction: success should fall to chance. "shuffled" names other things, which a policy that
+            listens will turn to: success should fall to nothing.
+        arm: Which body.
         overwrite: Replace the results that are already in --out.
         json_output: Print results.json instead of words.
     """
+    from ornstein.evaluation import evaluate_suite
+
+    if checkpoint != "expert" and (policy := _picking(checkpoint)) is not None:
+        return _evaluate_picking(policy, suite, episodes, seed, split, out, workers, control, overwrite, json_output)
+    result = evaluate_suite(
+        checkpoint,
+        suite,
+        episodes=episodes,
+        seed=seed,
+        split=split,
+        out=out,
+        workers=workers,
+        control=control,
+        arm=arm,
+        overwrite=overwrite,
+    )
+    print(json.dumps(result.record) if json_output else f"{result.table()}\n{out / 'report.html'}")
+    return 0
+
+
+def _picking(checkpoint: str) -> Any:
+    """The policy, if it is one that only picks, five actions a second."""
     import ornstein
+
+    policy = ornstein.load(checkpoint)
+    return policy if getattr(getattr(policy, "contract", None), "control_hz", None) == 5.0 else None
+
+
+def _evaluate_picking(
+    policy: Any,
+    suite: str,
+    episodes: int,
+    seed: int,
+    split: Literal["test", "validation", "demo"],
+    out: Path,
+    workers: int,
+    control: Literal["none", "blank", "shuffled"],
+    overwrite: bool,
+    json_output: bool,
+) -> int:
     from ornstein.evaluation import evaluate_policy
 
-    if suite not in SUITES:
-        raise unknown_name("suite", suite, SUITES)
-    policy = ornstein.load(checkpoint, expect="rt1")
+    if suite != "pick":
+        raise unknown_name("suite", suite, ["pick"])
     result = evaluate_policy(
         policy,
         suite,

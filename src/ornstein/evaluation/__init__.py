@@ -11,6 +11,7 @@ from ornstein.evaluation.rollouts import (
     rollout,
 )
 from ornstein.evaluation.statistics import mcnemar_exact, newcombe_difference, paired_bootstrap, wilson_interval
+from ornstein.evaluation.suites import SuiteComparison, SuiteResult, compare_results, evaluate_suite
 
 __all__ = [
     "DEMO_SEED",
@@ -21,8 +22,12 @@ __all__ = [
     "QualityReport",
     "Rate",
     "SetQuality",
+    "SuiteComparison",
+    "SuiteResult",
     "alignment_rates",
+    "compare_results",
     "evaluate_policy",
+    "evaluate_suite",
     "mcnemar_exact",
     "newcombe_difference",
     "paired_bootstrap",

@@ -12,6 +12,7 @@ from ornstein.actions import UniformBins
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.language import UniversalSentenceEncoder
 from ornstein.networks.film_convnet import SENTENCE_SIZE
+from ornstein.policies.observations import checked
 from ornstein.policies.rt1 import ACTION_SIZE, RT1, RT1Config
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class RT1Policy:
             DataError: a camera, the state or the sentence is missing, of another size or type, or not finite. The history
                 stays as it was.
         """
-        picture, state, instruction = self._checked(observation)
+        (picture,), state, instruction = checked(observation, self._contract)
         # Before the history grows: a refused sentence must not leave half a step behind.
         words = self._encode([instruction])[0] if instruction.strip() else np.zeros(SENTENCE_SIZE, dtype=np.float32)
         self._pictures.append(picture)
@@ -124,24 +125,3 @@ class RT1Policy:
             torch.from_numpy(np.stack(self._states)[None]).to(self.device)[..., : self.network.config.state_size],
         )
         return self._bins.decode(logits[0, -1].argmax(-1).cpu().numpy())
-
-    def _checked(self, observation: Observation) -> tuple[NDArray[np.uint8], NDArray[np.float32], str]:
-        missing = {"pixels", "agent_pos", "instruction"} - set(observation)
-        if missing:
-            raise DataError(f"the observation lacks {', '.join(sorted(missing))}; it has {', '.join(sorted(observation))}")
-        camera = self._contract.cameras[0]
-        pixels: Any = observation["pixels"]
-        if camera.name not in pixels:
-            raise DataError(f"the observation lacks camera {camera.name!r}; it has {sorted(pixels)}")
-        picture = np.asarray(pixels[camera.name])
-        if picture.shape != (camera.height, camera.width, 3) or picture.dtype != np.uint8:
-            raise DataError(
-                f"camera {camera.name!r} must give uint8 ({camera.height}, {camera.width}, 3), got {picture.dtype} {picture.shape}"
-            )
-        state = np.asarray(observation["agent_pos"], dtype=np.float32)
-        if state.shape != (len(self._contract.state),) or not np.isfinite(state).all():
-            raise DataError(f"agent_pos must be {len(self._contract.state)} finite numbers, got {state!r}")
-        instruction = observation["instruction"]
-        if not isinstance(instruction, str):
-            raise DataError(f"the instruction must be a sentence, got {instruction!r}")
-        return picture.copy(), state, instruction

@@ -18,12 +18,12 @@ _SURE = 0.3
 
 
 class Thing(NamedTuple):
-    """One found thing. kind, name: numbers. place: its centre, (column, row) in −1 … 1. heading: [rad], of a square thing within ±π/4.
-    score: 0 … 1.
+    """One found thing. kind: its number. names: log-probability of each name (N,). place: its centre, (column, row) in −1 … 1.
+    heading: [rad], of a square thing within ±π/4. score: 0 … 1.
     """
 
     kind: int
-    name: int
+    names: NDArray[np.float64]
     place: NDArray[np.float64]
     heading: float
     score: float
@@ -39,8 +39,8 @@ def found_things(said: Centres, index: int, threshold: float = _SURE) -> list[Th
         offset = said.offset[index, :, row, column].numpy().astype(np.float64)
         cos, sin = said.turn[index, :, row, column].tolist()
         place = (np.array([column, row]) + offset) / grid * 2 - 1
-        name = int(said.names[index, :, row, column].argmax())
-        things.append(Thing(kind, name, place, float(np.arctan2(sin, cos) / 4), float(heat[kind, row, column])))
+        names = said.names[index, :, row, column].log_softmax(0).numpy().astype(np.float64)
+        things.append(Thing(kind, names, place, float(np.arctan2(sin, cos) / 4), float(heat[kind, row, column])))
     return sorted(things, key=lambda thing: -thing.score)
 
 

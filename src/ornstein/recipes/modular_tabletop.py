@@ -150,7 +150,9 @@ def _preview(model: nn.Module, views: TabletopViews, path: Path) -> None:
             near = np.hypot(*(seen.place[k] - thing.place).T) + (~seen.present[k]) * 9
             truth = int(near.argmin())
             right = (
-                near[truth] < 0.1 and seen.kind[k, truth] == thing.kind and (thing.kind > 1 or seen.name[k, truth] == thing.name)
+                near[truth] < 0.1
+                and seen.kind[k, truth] == thing.kind
+                and (thing.kind > 1 or seen.name[k, truth] == thing.names.argmax())
             )
             column, row = ((thing.place + 1) / 2 * side).astype(int).clip(2, side - 3)
             marked[k, row - 2 : row + 3, column - 2 : column + 3] = (0, 200, 0) if right else (230, 0, 0)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MAX_YAW = 0.5
-_ATTEMPTS, _DARTS = 20_000, 60
+_CHAINS, _LAYOUTS, _LAYOUTS_IN_ALL, _DARTS = 20_000, 150, 60_000, 60
 _STRAY_FIXTURE = 0.15
 #: How many blocks fit beside what else stands there: (bowl, mats, cabinet).
 _ROOM = {
@@ -118,13 +118,7 @@ def sample_scene(seed: int, variation: Variation = Variation()) -> Scene:
     if seed < 0:
         raise DataError(f"a scene needs a seed from 0 on, got {seed}")
     layout, naming, wording, looking = (np.random.default_rng([seed, stream]) for stream in (7, 8, 9, 10))
-    for _ in range(_ATTEMPTS):
-        plan = _plan(layout, variation)
-        scene = None if plan is None else _placed(plan, layout)
-        if scene is not None:
-            break
-    else:
-        raise DataError(f"no scene with {variation.tasks} tasks of {variation.skills} and {variation.blocks} blocks finds room")
+    scene = _laid_out(layout, variation)
     blocks, mats = _named(scene, naming, variation)
     look = sample_look(looking, lights=variation.lights, table=variation.table, camera=variation.camera)
     size = float(looking.uniform(*BLOCK_SIZES)) if variation.sizes else scene.block_size
@@ -132,10 +126,21 @@ def sample_scene(seed: int, variation: Variation = Variation()) -> Scene:
     return dataclasses.replace(scene, blocks=blocks, mats=mats, instruction=sentence, look=look, block_size=size)
 
 
-def _plan(rng: np.random.Generator, variation: Variation) -> _Plan | None:
-    skills = _skills(rng, variation)
-    if skills is None:
-        return None
+def _laid_out(rng: np.random.Generator, variation: Variation) -> Scene:
+    """A scene without names. What is asked for is drawn first and kept while places are tried, so that no skill is rarer for being bulkier."""
+    left = _LAYOUTS_IN_ALL
+    for _ in range(_CHAINS):
+        skills = _skills(rng, variation)
+        for _ in range(min(_LAYOUTS, left) if skills else 0):
+            left -= 1
+            plan = _plan(rng, skills or [], variation)
+            scene = None if plan is None else _placed(plan, rng)
+            if scene is not None:
+                return scene
+    raise DataError(f"no scene with {variation.tasks} tasks of {variation.skills} and {variation.blocks} blocks finds room")
+
+
+def _plan(rng: np.random.Generator, skills: Sequence[Skill], variation: Variation) -> _Plan | None:
     stray = rng.random(3) < _STRAY_FIXTURE
     wanted = ("place_in_bowl" in skills, "place_on_mat" in skills, bool({"open_drawer", "close_drawer"} & set(skills)))
     alone = not any(wanted)

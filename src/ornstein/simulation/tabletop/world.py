@@ -25,6 +25,7 @@ _FILM_EVERY = round(1 / FILM_HZ / PHYSICS_STEP)
 _SETTLING_STEPS = 20
 # Share of a control step in which the joint targets travel; in the rest the arm settles before the next picture is taken.
 _TRAVEL = 0.8
+_SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,11 @@ class TabletopWorld:
         self._qpos = [int(self.model.joint(f"block{k}").qposadr[0]) for k in range(MAX_BLOCKS)]
         self._qvel = [int(self.model.joint(f"block{k}").dofadr[0]) for k in range(MAX_BLOCKS)]
         self._drawer = int(self.model.joint("drawer").qposadr[0])
-        self._slot_of = {geom: k for k, geom in enumerate(self._geoms)}
-        self._finger_of = {self.model.body(f"finger_{side}").id: side for side in ("left", "right")}
+        #: By shape: the block's slot and the finger's number; −1 for any other.
+        self._slot_of, self._side_of = (np.full(self.model.ngeom, -1) for _ in range(2))
+        self._slot_of[self._geoms] = np.arange(MAX_BLOCKS)
+        for number, side in enumerate(_SIDES):
+            self._side_of[self.model.geom_bodyid == self.model.body(f"finger_{side}").id] = number
         self._fixture_geoms = {
             name: np.flatnonzero(np.isin(self.model.geom_bodyid, [self.model.body(body).id for body in bodies]))
             for name, bodies in (("bowl", ("bowl",)), ("cabinet", ("cabinet", "drawer")))
@@ -180,18 +184,14 @@ class TabletopWorld:
         rotations = data.xmat[self._bodies[:n]].reshape(n, 3, 3)
         fingers: list[set[str]] = [set() for _ in range(n)]
         touching: set[tuple[int, int]] = set()
-        contact = data.contact
-        for a, b in contact.geom[: data.ncon].tolist():
-            for mine, other in ((a, b), (b, a)):
-                slot = self._slot_of.get(mine)
-                if slot is None or slot >= n:
-                    continue
-                side = self._finger_of.get(int(self.model.geom_bodyid[other]))
-                if side is not None:
-                    fingers[slot].add(side)
-                second = self._slot_of.get(other)
-                if second is not None and slot < second:
-                    touching.add((slot, second))
+        pairs = data.contact.geom[: data.ncon]
+        slots, sides = self._slot_of[pairs], self._side_of[pairs]
+        # A contact's two shapes: a block and a finger either way round, or two blocks.
+        for slot, side in zip((*slots[:, 0], *slots[:, 1]), (*sides[:, 1], *sides[:, 0]), strict=True):
+            if 0 <= slot < n and side >= 0:
+                fingers[slot].add(_SIDES[side])
+        for first, second in slots[(slots >= 0).all(axis=1)].tolist():
+            touching.add((min(first, second), max(first, second)))
         return Moment(
             positions=np.array(data.xpos[self._bodies[:n]]),
             up=np.abs(rotations[:, 2]).max(axis=1) if n else np.zeros(0),

@@ -1,0 +1,337 @@
+"""Trials on the tabletop: a policy in the scenes of a suite, its success rate, and the evidence for it.
+
+Scenes are numbered; what happens in one depends on its number and the policy alone, so neither the number of processes nor an interruption
+changes anything. Every finished trial is on disk at once: the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from ornstein.core.errors import DataError, OrnsteinError, unknown_name
+from ornstein.simulation.tabletop import Expert, Scene, TabletopEnv, contract, suite
+from ornstein.simulation.tabletop.arms import ARMS
+from ornstein.simulation.tabletop.instructions import instruct
+from ornstein.simulation.tabletop.splits import words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from ornstein.core.contract import EmbodimentContract
+    from ornstein.core.types import Observation, Policy
+    from ornstein.simulation.tabletop.environment import ArmName
+    from ornstein.simulation.tabletop.suites import Suite
+
+Control = Literal["none", "blank", "shuffled"]
+EXPERT = "expert"
+_ROBOT = "ornstein-tabletop-"
+
+
+class Player(Protocol):
+    """Who acts: a policy by what it observes, or the expert by what the simulation knows."""
+
+    @property
+    def contract(self) -> EmbodimentContract: ...
+    def reset(self) -> None: ...
+    def act(self, observation: Observation, env: TabletopEnv) -> NDArray[np.float32]: ...
+
+
+class PolicyPlayer:
+    """A policy, which sees what it is shown."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    @property
+    def contract(self) -> EmbodimentContract:
+        return self.policy.contract
+
+    def reset(self) -> None:
+        self.policy.reset()
+
+    def act(self, observation: Observation, env: TabletopEnv) -> NDArray[np.float32]:
+        return self.policy.act(observation)
+
+
+class ExpertPlayer:
+    """The scripted expert, which needs no pictures."""
+
+    def __init__(self, arm: ArmName = "arm7") -> None:
+        self.contract = contract({}, arm)
+        self._expert = Expert()
+
+    def reset(self) -> None:
+        """It remembers nothing."""
+
+    def act(self, observation: Observation, env: TabletopEnv) -> NDArray[np.float32]:
+        return self._expert.act(env)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial. instruction: what the policy was told. tasks: skills of the scene. done: how many were done in their order.
+
+    film: the pose of everything `FILM_HZ` times a second, for `Replay`.
+    """
+
+    seed: int
+    instruction: str
+    tasks: tuple[str, ...]
+    blocks: int
+    success: bool
+    spoiled: bool
+    done: int
+    steps: int
+    clipped: int
+    scene: Scene
+    film: list[NDArray[np.float32]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the film: `Scene.from_json` builds the scene again."""
+        return {name: value for name, value in vars(self).items() if name != "film"} | {"scene": self.scene.to_json()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Trial:
+        return cls(**{**data, "tasks": tuple(data["tasks"]), "scene": Scene.from_json(data["scene"]), "film": []})
+
+
+def arm_of(body: EmbodimentContract) -> ArmName:
+    """The tabletop's arm that a contract speaks of.
+
+    Raises:
+        DataError: it is of another robot.
+    """
+    name = body.robot.removeprefix(_ROBOT)
+    if not body.robot.startswith(_ROBOT) or name not in ARMS:
+        raise DataError(f"this policy is made for {body.robot}, and the tabletop has {', '.join(_ROBOT + arm for arm in ARMS)}")
+    return name  # type: ignore[return-value]  # one of them
+
+
+def world_for(body: EmbodimentContract, chosen: Suite) -> TabletopEnv:
+    """The tabletop as that body needs it: its arm, its cameras, nothing drawn that nobody looks at.
+
+    Raises:
+        ContractError: cameras, rates, bounds or frames differ. DataError: another robot.
+    """
+    arm, cameras = arm_of(body), {camera.name: camera.height for camera in body.cameras}
+    body.require_match(contract(cameras, arm), "the policy", "the tabletop")
+    return TabletopEnv(variation=chosen.variation, cameras=cameras, arm=arm)
+
+
+def try_scene(player: Player, env: TabletopEnv, seed: int, *, control: Control = "none") -> Trial:
+    """Let the player solve the scene of that seed.
+
+    Args:
+        control: what it is told: the instruction ("none"), nothing ("blank"), or a sentence about other things ("shuffled"). Success is
+            always judged on the scene's own tasks.
+    """
+    film: list[NDArray[np.float32]] = []
+    env.world.film = film
+    try:
+        observation, _ = env.reset(seed=seed)
+        assert env.scene is not None
+        scene = env.scene
+        told = _told(scene, env, seed, control)
+        player.reset()
+        steps, over = 0, False
+        info: dict[str, Any] = {}
+        while not over:
+            seen: Any = {**observation, "instruction": told}
+            observation, _, terminated, truncated, info = env.step(player.act(seen, env))
+            steps, over = steps + 1, terminated or truncated
+    finally:
+        env.world.film = None
+    return Trial(
+        seed=seed,
+        instruction=told,
+        tasks=tuple(task.skill for task in scene.tasks),
+        blocks=len(scene.blocks),
+        success=info["is_success"],
+        spoiled=info["spoiled"],
+        done=info["tasks_done"],
+        steps=steps,
+        clipped=info["clipped"],
+        scene=scene,
+        film=film,
+    )
+
+
+def _told(scene: Scene, env: TabletopEnv, seed: int, control: Control) -> str:
+    """The sentence that the policy hears. Shuffled: each task's block, mat, direction or verb exchanged for another of its kind."""
+    if control == "none":
+        return scene.instruction
+    if control == "blank":
+        return ""
+    rng = np.random.default_rng([seed, 17])
+    blocks, mats = list(scene.blocks), list(scene.mats)
+    chosen = words(env.variation.split)
+    away = [name for name in chosen.objects if name not in {block.name for block in blocks}]
+    tasks = []
+    for task in scene.tasks:
+        if task.skill in ("open_drawer", "close_drawer"):
+            tasks.append(replace(task, skill="close_drawer" if task.skill == "open_drawer" else "open_drawer"))
+            continue
+        others = [k for k in range(len(scene.blocks)) if k not in (task.block, task.reference)]
+        if not others:  # nothing else to name: something that is not there
+            blocks.append(replace(blocks[0], name=str(rng.choice(away))))
+            others = [len(blocks) - 1]
+        tasks.append(replace(task, block=int(rng.choice(others))))
+    return instruct(tasks, blocks, mats, rng, env.variation.phrasing)
+
+
+def trials(
+    player: Player,
+    source: str,
+    suite_name: str,
+    seeds: range,
+    *,
+    control: Control = "none",
+    workers: int = 1,
+    done: set[int] | None = None,
+) -> Iterator[Trial]:
+    """The trials of these scenes, but for those that are done, in the order in which they end.
+
+    Args:
+        source: where other processes get the player from: "expert", a shipped policy's name or a checkpoint's folder.
+
+    Raises:
+        UnknownNameError: no such suite. DataError, ContractError: another robot. OrnsteinError: a process died.
+    """
+    wanted = [seed for seed in seeds if seed not in (done or set())]
+    chosen = suite(suite_name)
+    if workers == 1:
+        env = world_for(player.contract, chosen)
+        try:
+            for seed in wanted:
+                yield try_scene(player, env, seed, control=control)
+        finally:
+            env.close()
+        return
+    world_for(player.contract, chosen).close()  # before processes start: does it fit?
+    arguments = (source, arm_of(player.contract), suite_name, workers)
+    # Neither GL nor torch's threads survive a fork.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, arguments)
+    try:
+        running = {pool.submit(_try, seed, control) for seed in wanted}
+        while running:
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield future.result()
+    except BrokenProcessPool as error:
+        raise OrnsteinError(
+            "a process that ran trials died (out of memory?); what is finished is kept: run the same again with fewer workers"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def load_player(source: str, arm: ArmName = "arm7") -> Player:
+    """The expert for that arm, or the policy of a shipped name or a checkpoint's folder.
+
+    Raises:
+        UnknownNameError: neither. CheckpointError: it is damaged, or no policy. DataError: a policy for another arm.
+    """
+    if source == EXPERT:
+        if arm not in ARMS:
+            raise unknown_name("arm", arm, list(ARMS))
+        return ExpertPlayer(arm)
+    from ornstein.hub import load
+
+    policy = load(source)
+    if not hasattr(policy, "act"):
+        raise DataError(f"{source} is no policy: it holds a {type(policy).__name__}")
+    if arm_of(policy.contract) != arm:
+        raise DataError(f"{source} moves {arm_of(policy.contract)}, not {arm}")
+    return PolicyPlayer(policy)
+
+
+_player: tuple[Player, TabletopEnv] | None = None
+
+
+def _begin(source: str, arm: ArmName, suite_name: str, workers: int) -> None:
+    global _player  # noqa: PLW0603  one player and one world a process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    if source != EXPERT:
+        import torch
+
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    player = load_player(source, arm)
+    _player = player, world_for(player.contract, suite(suite_name))
+
+
+def _try(seed: int, control: Control) -> Trial:
+    if _player is None:
+        raise RuntimeError("_try runs in processes that _begin has prepared")
+    return try_scene(*_player, seed, control=control)
+
+
+class Notebook:
+    """Finished trials on disk, a line each, under the settings that they were run with."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
+        """
+        Raises:
+            DataError: the folder holds trials of other settings and `overwrite` is off.
+        """
+        self._lines, self._films = folder / "trials.jsonl", folder / ".films"
+        header = json.dumps(settings, sort_keys=True)
+        self.trials: list[Trial] = []
+        if overwrite:
+            self._lines.unlink(missing_ok=True)
+        if self._lines.exists():
+            first, *rest = self._lines.read_text(encoding="utf8").split("\n")
+            if first != header:
+                raise DataError(
+                    f"{folder} holds trials with other settings ({_differences(first, header)}): choose another folder, or --overwrite"
+                )
+            # A line that a kill cut short is run again.
+            whole = [line for line in rest[:-1] if line]
+            self.trials = [Trial.from_json(json.loads(line)) for line in whole]
+            self._lines.write_text("\n".join([header, *whole]) + "\n", encoding="utf8")
+        else:
+            self._lines.write_text(header + "\n", encoding="utf8")
+
+    def write(self, trial: Trial) -> None:
+        """Keep it, whatever happens next."""
+        with self._lines.open("a", encoding="utf8") as file:
+            file.write(json.dumps(trial.to_json()) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if trial.film:
+            self._films.mkdir(exist_ok=True)
+            np.save(self._films / f"{trial.seed}.npy", np.stack(trial.film))
+        self.trials.append(replace(trial, film=[]))
+
+    def film(self, trial: Trial) -> list[NDArray[np.float32]]:
+        """Its poses; empty where they were not kept."""
+        path = self._films / f"{trial.seed}.npy"
+        return list(np.load(path, allow_pickle=False)) if path.exists() else []
+
+
+def _differences(before: str, now: str) -> str:
+    try:
+        old, new = json.loads(before), json.loads(now)
+    except json.JSONDecodeError:
+        return "its first line does not read"
+    return (
+        "; ".join(f"{key}: {old.get(key)} before, {new.get(key)} now" for key in new if old.get(key) != new.get(key))
+        or "unknown keys"
+    )
+
+
+def command_line() -> str:
+    """How this process was called."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
