@@ -125,7 +125,8 @@ def test_mistakes_stop_before_the_simulation(tmp_path: Path, monkeypatch: pytest
 
 
 def test_seeds_of_evaluation_and_demonstration_never_meet() -> None:
-    from ornstein.data.generate import FIRST_EVALUATION_SEED, generate_dataset
+    from ornstein.data.generate import generate_dataset
+    from ornstein.data.recording import FIRST_EVALUATION_SEED
 
     assert FIRST_EVALUATION_SEED <= TEST_SEED
     with pytest.raises(DataError, match="belong to evaluations"):

@@ -144,19 +144,19 @@ def try_scene(player: Player, env: TabletopEnv, seed: int, *, control: Control =
         observation, _ = env.reset(seed=seed)
         assert env.scene is not None
         scene = env.scene
-        told = _told(scene, env, seed, control)
+        sentence = told(scene, env, seed, control)
         player.reset()
         steps, over = 0, False
         info: dict[str, Any] = {}
         while not over:
-            seen: Any = {**observation, "instruction": told}
+            seen: Any = {**observation, "instruction": sentence}
             observation, _, terminated, truncated, info = env.step(player.act(seen, env))
             steps, over = steps + 1, terminated or truncated
     finally:
         env.world.film = None
     return Trial(
         seed=seed,
-        instruction=told,
+        instruction=sentence,
         tasks=tuple(task.skill for task in scene.tasks),
         blocks=len(scene.blocks),
         success=info["is_success"],
@@ -169,7 +169,7 @@ def try_scene(player: Player, env: TabletopEnv, seed: int, *, control: Control =
     )
 
 
-def _told(scene: Scene, env: TabletopEnv, seed: int, control: Control) -> str:
+def told(scene: Scene, env: TabletopEnv, seed: int, control: Control) -> str:
     """The sentence that the policy hears. Shuffled: each task's block, mat, direction or verb exchanged for another of its kind."""
     if control == "none":
         return scene.instruction
