@@ -46,6 +46,7 @@ def evaluate(
         overwrite: Replace the results that are already in --out.
         json_output: Print results.json instead of words.
     """
+    from ornstein.commands.robot_report import write_robot_report
     from ornstein.evaluation import evaluate_suite
 
     if checkpoint != "expert" and (policy := _picking(checkpoint)) is not None:
@@ -62,7 +63,8 @@ def evaluate(
         arm=arm,
         overwrite=overwrite,
     )
-    print(json.dumps(result.record) if json_output else f"{result.table()}\n{out / 'report.html'}")
+    page = write_robot_report(result, checkpoint, out)
+    print(json.dumps(result.record) if json_output else f"{result.table()}\n{page}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A suite's result: success with its interval, skill by skill, as results.json, videos and one HTML page; and two results side by side."""
+"""A suite's result: success with its interval, skill by skill, as results.json and videos; and two results side by side."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ornstein.evaluation.rollouts import FIRST_SEEDS, Split
 from ornstein.evaluation.statistics import mcnemar_exact, newcombe_difference, wilson_interval
 from ornstein.evaluation.trials import Notebook, Trial, arm_of, command_line, load_player, trials
 from ornstein.evaluation.videos import write_video
-from ornstein.simulation.tabletop import FILM_HZ, SUITES, Replay, suite
+from ornstein.simulation.tabletop import FILM_HZ, Replay, suite
 from ornstein.simulation.tabletop.arms import ARMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from ornstein.evaluation.trials import Control
     from ornstein.simulation.tabletop.environment import ArmName
@@ -66,7 +66,7 @@ def evaluate_suite(
     control: Control = "none",
     overwrite: bool = False,
 ) -> SuiteResult:
-    """Run scenes `FIRST_SEEDS[split] + seed`, …, one an episode, and write results.json, videos and report.html into `out`.
+    """Run scenes `FIRST_SEEDS[split] + seed`, …, one an episode, and write results.json and videos into `out`.
 
     Neither the number of workers nor an interruption changes the result: the same call goes on where it was stopped. Tune on
     "validation"; "test" is for what is reported, once a checkpoint.
@@ -115,9 +115,7 @@ def evaluate_suite(
         raise OrnsteinError(
             f"cannot write into {out}: {(error.strerror or str(error)).lower()}; choose another folder"
         ) from error
-    result = SuiteResult(record, videos)
-    _report(result, source, out)
-    return result
+    return SuiteResult(record, videos)
 
 
 def _without_spare_film(trial: Trial, before: Sequence[Trial]) -> Trial:
@@ -187,51 +185,6 @@ def _write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     partial.write_text(text, encoding="utf8")
     partial.replace(path)
-
-
-def _report(result: SuiteResult, source: str, out: Path) -> None:
-    from ornstein.assets import openmoji
-    from ornstein.report import Report, RobotSection, Video, write_report
-
-    record = result.record
-    low, high = record["wilson95"]
-    rows = [(name, row) for name, row in record["by_task"].items()]
-    robot = RobotSection(
-        headline=f"{record['successes']} of {record['episodes']} scenes solved: {record['success_rate']:.0%}"
-        f" (95 % interval {low:.0%} to {high:.0%})",
-        explanation=f"Suite {record['suite']}: {SUITES[record['suite']].about}. Scenes from seed {record['first_seed']:,} on"
-        f" ({record['split']}); instruction control: {record['instruction_control']}. Success is judged from physics.",
-        rows=tuple(
-            (name, f"{row['successes']} / {row['episodes']}", f"{row['wilson95'][0]:.1%} – {row['wilson95'][1]:.1%}")
-            for name, row in rows
-        ),
-        videos=tuple(
-            Video(path.read_bytes(), trial.instruction, _ending(trial), trial.success)
-            for path, trial in _failures_first(result.videos)
-        ),
-    )
-    facts = (
-        ("policy", f"{source} ({record['checkpoint']})"),
-        ("command", record["command"]),
-        ("median length", f"{record['median_steps']:.0f} steps of 0.1 s"),
-        ("tasks done, of all asked for", f"{record['tasks_done']:.1%}"),
-        ("spoiled for good", str(record["spoiled"])),
-    )
-    write_report(
-        Report(f"{source} in suite {record['suite']}", "", (), robot, facts, (openmoji.ATTRIBUTION,)), out / "report.html"
-    )
-
-
-def _ending(trial: Trial) -> str:
-    if trial.success:
-        return "done"
-    return (
-        "spoiled" if trial.spoiled else f"{trial.done} of {len(trial.tasks)} done" if len(trial.tasks) > 1 else "not done in time"
-    )
-
-
-def _failures_first(videos: Sequence[tuple[Path, Trial]]) -> Iterator[tuple[Path, Trial]]:
-    yield from sorted(videos, key=lambda item: item[1].success)
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,18 @@ def _titled(frame: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
     canvas = Image.new("RGB", (width, height + _BAND), _PAPER)
     canvas.paste(Image.fromarray(frame), (0, _BAND))
     draw = ImageDraw.Draw(canvas)
-    size = 18
-    while size > 9 and draw.textlength(caption, font=ImageFont.load_default(size)) > canvas.width - 16:
+    # A long chain takes two lines rather than letters that nobody can read.
+    lines = [caption] if draw.textlength(caption, font=ImageFont.load_default(13)) <= width - 16 else _halves(caption)
+    size = 18 if len(lines) == 1 else 13
+    while size > 7 and max(draw.textlength(line, font=ImageFont.load_default(size)) for line in lines) > width - 16:
         size -= 1
-    draw.text((8, _BAND / 2), caption, fill=_INK, font=ImageFont.load_default(size), anchor="lm")
+    draw.multiline_text((8, _BAND / 2), "\n".join(lines), fill=_INK, font=ImageFont.load_default(size), anchor="lm", spacing=2)
     pixels = np.asarray(canvas)
     return pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]  # yuv420p needs even sides
+
+
+def _halves(caption: str) -> list[str]:
+    """Two lines of about the same length."""
+    spaces = [k for k, character in enumerate(caption) if character == " "]
+    middle = min(spaces, key=lambda k: abs(k - len(caption) / 2), default=0)
+    return [caption[:middle], caption[middle + 1 :]] if middle else [caption]

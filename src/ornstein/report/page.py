@@ -76,12 +76,13 @@ class Video:
 
 @dataclass(frozen=True)
 class RobotSection:
-    """The measured policy: a headline figure, rows (condition, successes, n, interval) and a few videos."""
+    """The measured policy: a headline figure, rows (condition, successes of n, interval) and a few videos. compared: what the conditions are."""
 
     headline: str
     explanation: str
     rows: tuple[tuple[str, str, str], ...]
     videos: tuple[Video, ...]
+    compared: str = "instruction given"
 
 
 @dataclass(frozen=True)

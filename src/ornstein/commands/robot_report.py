@@ -1,0 +1,60 @@
+"""The page of an evaluation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ornstein.assets import openmoji
+from ornstein.report import Report, RobotSection, Video, write_report
+from ornstein.simulation.tabletop import SUITES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from ornstein.evaluation import SuiteResult
+    from ornstein.evaluation.trials import Trial
+
+
+def write_robot_report(result: SuiteResult, source: str, out: Path) -> Path:
+    """`out/report.html`: the rates skill by skill and the videos, failures first."""
+    record = result.record
+    low, high = record["wilson95"]
+    rows = [(name, row) for name, row in record["by_task"].items()]
+    robot = RobotSection(
+        compared="asked for",
+        headline=f"{record['successes']} of {record['episodes']} scenes solved: {record['success_rate']:.0%}"
+        f" (95 % interval {low:.0%} to {high:.0%})",
+        explanation=f"Suite {record['suite']}: {SUITES[record['suite']].about}. Scenes from seed {record['first_seed']:,} on"
+        f" ({record['split']}); instruction control: {record['instruction_control']}. Success is judged from physics.",
+        rows=tuple(
+            (name, f"{row['successes']} / {row['episodes']}", f"{row['wilson95'][0]:.1%} – {row['wilson95'][1]:.1%}")
+            for name, row in rows
+        ),
+        videos=tuple(
+            Video(path.read_bytes(), trial.instruction, _ending(trial), trial.success)
+            for path, trial in _failures_first(result.videos)
+        ),
+    )
+    facts = (
+        ("policy", f"{source} ({record['checkpoint']})"),
+        ("command", record["command"]),
+        ("median length", f"{record['median_steps']:.0f} steps of 0.1 s"),
+        ("tasks done, of all asked for", f"{record['tasks_done']:.1%}"),
+        ("spoiled for good", str(record["spoiled"])),
+    )
+    return write_report(
+        Report(f"{source} in suite {record['suite']}", "", (), robot, facts, (openmoji.ATTRIBUTION,)), out / "report.html"
+    )
+
+
+def _ending(trial: Trial) -> str:
+    if trial.success:
+        return "done"
+    return (
+        "spoiled" if trial.spoiled else f"{trial.done} of {len(trial.tasks)} done" if len(trial.tasks) > 1 else "not done in time"
+    )
+
+
+def _failures_first(videos: Sequence[tuple[Path, Trial]]) -> Iterator[tuple[Path, Trial]]:
+    yield from sorted(videos, key=lambda item: item[1].success)
