@@ -44,7 +44,7 @@ class TabletopFacts:
     """What this pipeline is told about its table, in metres; a learnt policy finds out by itself.
 
     block: side. travel: of each finger. bowl: inner radius and height of the rim. drawer: its travel; handle: distance from the table's
-    middle line when closed, height, and height of its top. push: how far a push goes. near: between two blocks' sides.
+    middle line when closed, height, and height of its top. push: how far a push goes. near: between two blocks' sides. cabinet: half its width.
     area: x from, y from, x to, y to.
     """
 
@@ -55,6 +55,7 @@ class TabletopFacts:
     handle: tuple[float, float, float] = (0.094, 0.060, 0.094)
     push: float = 0.085
     near: float = 0.025
+    cabinet: float = 0.075
     area: tuple[float, float, float, float] = (0.395, -0.155, 0.665, 0.155)
 
 
@@ -333,6 +334,10 @@ class ModularPolicy:
         def cost(turn: float) -> float:
             place = base + (self._facts.block + self._facts.near) * np.array([math.cos(came + turn), math.sin(came + turn)])
             gap = min((float(np.hypot(*(place - other))) for other in others), default=1.0)
+            for handle in (table.places[k] for k in table.of("handle")):  # where a drawer would push it away again
+                aside = max(0.0, abs(float(place[0] - handle[0])) - self._facts.cabinet)
+                before = max(0.0, float(handle[1] - place[1]) * math.copysign(1.0, handle[1]) - self._facts.drawer)
+                gap = min(gap, math.hypot(aside, before) + 0.05)
             outside = max(0.0, *(area[:2] - place), *(place - area[2:]))
             return abs(turn) + 60 * max(0.11 - gap, 0.0) + 40 * outside
 

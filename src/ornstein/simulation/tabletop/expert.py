@@ -15,7 +15,7 @@ import numpy as np
 from ornstein.core.errors import DataError
 from ornstein.simulation.tabletop.environment import MAX_ROTATION, MAX_TRANSLATION
 from ornstein.simulation.tabletop.model import BOWL_HEIGHT, BOWL_INNER, DRAWER_TRAVEL, HANDLE_TOP
-from ornstein.simulation.tabletop.scene import AREA_HIGH, AREA_LOW, DIRECTIONS
+from ornstein.simulation.tabletop.scene import AREA_HIGH, AREA_LOW, DIRECTIONS, distance_to
 from ornstein.simulation.tabletop.success import LIFT_HEIGHT, NEAR_GAP, PUSH_DISTANCE
 
 if TYPE_CHECKING:
@@ -269,6 +269,8 @@ def _beside(hand: _Hand, block: int, reference: int) -> _Goal:
         bowl = hand.scene.bowl
         if bowl is not None:
             gap = min(gap, float(np.hypot(place[0] - bowl.x, place[1] - bowl.y)) - 0.03)
+        if hand.scene.cabinet is not None:  # where a drawer would push it away again
+            gap = min(gap, distance_to(float(place[0]), float(place[1]), hand.scene.cabinet.corridor()) + 0.05)
         cost = abs(float(turn)) + 60 * max(0.10 - gap, 0.0) + 40 * outside
         if cost < least:
             best, least = place, cost
