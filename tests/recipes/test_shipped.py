@@ -14,6 +14,7 @@ from ornstein.core import Checkpoint, read_checkpoint
 from ornstein.hub import BUNDLED, bundled_names
 from ornstein.recipes.autoencoder import AutoencoderRecipe
 from ornstein.recipes.emoji_classifier import EmojiClassifierRecipe
+from ornstein.recipes.modular_tabletop import ModularTabletopRecipe
 from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe
 from ornstein.recipes.text_to_image import TextToImageRecipe, hyper_parameters
 from ornstein.simulation import contract
@@ -21,6 +22,7 @@ from ornstein.simulation import contract
 RECIPES: dict[str, Any] = {
     "autoencoder": AutoencoderRecipe(),
     "emoji-classifier": EmojiClassifierRecipe(),
+    "modular-tabletop": ModularTabletopRecipe(),
     "rt1-tabletop": RT1TabletopRecipe(),
     "text-to-image": TextToImageRecipe(),
 }
