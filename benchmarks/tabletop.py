@@ -54,7 +54,7 @@ def legibility() -> dict[str, Any]:
                     matched.add(id(near[0]))
                     off.append(float(np.hypot(*(near[0].place - seen.place[k, m]))) * 64)
                     if kind in n:
-                        named[kind] += int(near[0].names.argmax()) == seen.name[k, m]
+                        named[kind] += int(near[0].names.argmax() == seen.name[k, m])
             false_alarms += sum(id(t) not in matched for t in things)
     views.close()
     return {

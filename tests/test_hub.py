@@ -26,6 +26,7 @@ CLASSES = {
     "text-to-image": "TextToImagePipeline",
     "emoji-classifier": "EmojiJudge",
     "rt1": "RT1Policy",
+    "modular": "ModularPolicy",
     "pixel-diffusion": "PixelDiffusion",
     "gan": "GAN",
     "vae": "VAE",

@@ -82,7 +82,7 @@ def load(name_or_folder: str | Path, *, expect: str | None = None, device: Devic
 
             return EmojiJudge.from_checkpoint(checkpoint, device)
         case "rt1":
-            from ornstein.policies import ModularPolicy, RT1Policy
+            from ornstein.policies import RT1Policy
 
             return RT1Policy.from_checkpoint(checkpoint, device)
         case "modular":
