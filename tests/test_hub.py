@@ -60,9 +60,11 @@ Loaded.from_checkpoint = classmethod(lambda cls, checkpoint, *rest: cls(checkpoi
 def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
     """Each kind's class, replaced by one of its own."""
     classes = {name: type(name, (Loaded,), {}) for name in CLASSES.values()}
-    pictures = {name: made for name, made in classes.items() if name != "RT1Policy"}
+    pictures = {name: made for name, made in classes.items() if not name.endswith("Policy")}
     monkeypatch.setitem(sys.modules, "ornstein.images", SimpleNamespace(**pictures))
-    monkeypatch.setitem(sys.modules, "ornstein.policies", SimpleNamespace(RT1Policy=classes["RT1Policy"]))
+    monkeypatch.setitem(
+        sys.modules, "ornstein.policies", SimpleNamespace(ModularPolicy=classes["ModularPolicy"], RT1Policy=classes["RT1Policy"])
+    )
     return classes
 
 
