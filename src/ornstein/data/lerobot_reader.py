@@ -105,6 +105,34 @@ class LeRobotDataset:
         frames = {name: self._video(row, self._camera(name)).read(row.videos[self._camera(name)][1], len(row)) for name in names}
         return RobotEpisode(row.task, frames, columns)
 
+    def numbers(self, index: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Columns of numbers of an episode by name, (T, n) or (T,).
+
+        Raises:
+            DataError: no such episode or column, or it is damaged or not finite.
+        """
+        if not 0 <= index < len(self.episodes):
+            raise DataError(f"{self.folder} has episodes 0 … {len(self.episodes) - 1}, got {index}")
+        missing = [name for name in names if name not in self.features or not self.features[name].is_numeric]
+        if missing:
+            known = sorted(key for key, feature in self.features.items() if feature.is_numeric)
+            raise DataError(f"{self.folder} has no column of numbers {missing[0]!r}; it has {known}")
+        return self._columns(index, list(names))
+
+    def pictures(self, index: int, camera: str, start: int, count: int) -> NDArray[np.uint8]:
+        """Frames start … start + count − 1 of an episode, uint8 (count, H, W, 3), RGB: no others are kept.
+
+        Raises:
+            DataError: no such episode, camera or frame, or the video is damaged.
+        """
+        if not 0 <= index < len(self.episodes):
+            raise DataError(f"{self.folder} has episodes 0 … {len(self.episodes) - 1}, got {index}")
+        row = self.episodes[index]
+        if start < 0 or count < 1 or start + count > len(row):
+            raise DataError(f"episode {index} of {self.folder} has frames 0 … {len(row) - 1}, got {start} … {start + count - 1}")
+        key = self._camera(camera)
+        return self._video(row, key).read(row.videos[key][1] + start, count)
+
     def counters(self, index: int) -> dict[str, NDArray[Any]]:
         """timestamp [s], frame_index, episode_index, index and task_index of an episode's frames, (T,) each."""
         return self._columns(index, list(v3.INDEX_FEATURES))

@@ -1,0 +1,170 @@
+"""Robot data straight from disk: moments drawn at random from one or several data sets, a little of the past and of the future around each.
+
+Only what a batch needs is read and decoded, so memory does not grow with the data. Sample i of a seed is the same whoever asks, in whatever batch:
+the data set is drawn by weight, the frame uniformly among all of its own.
+
+    pictures, states    the last H frames up to now; before the episode's first frame that one is repeated
+    actions             the next C from now on; after the episode's last that one is repeated
+
+and masks say which are real.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ornstein.core.checks import require_at_least
+from ornstein.core.errors import ContractError, DataError
+from ornstein.data.lerobot_format import ACTION, STATE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ornstein.data.lerobot_reader import LeRobotDataset
+
+
+@dataclass(frozen=True)
+class Moments:
+    """B moments.
+
+    pictures: by camera uint8 (B, H, height, width, 3). states: float32 (B, H, S). seen: bool (B, H), whether that past is real.
+    actions: float32 (B, C, A). planned: bool (B, C), whether that future is real. tasks: the B instructions. sources, episodes, frames:
+    (B,) data set, episode and frame within it.
+    """
+
+    pictures: dict[str, NDArray[np.uint8]]
+    states: NDArray[np.float32]
+    seen: NDArray[np.bool_]
+    actions: NDArray[np.float32]
+    planned: NDArray[np.bool_]
+    tasks: list[str]
+    sources: NDArray[np.int64]
+    episodes: NDArray[np.int64]
+    frames: NDArray[np.int64]
+
+
+class _Place(NamedTuple):
+    source: int
+    episode: int
+    frame: int
+
+
+class RobotStream:
+    """Moments of data sets. For one thread at a time."""
+
+    def __init__(
+        self,
+        data: Sequence[LeRobotDataset],
+        *,
+        cameras: Sequence[str],
+        history: int = 1,
+        chunk: int = 1,
+        weights: Sequence[float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            cameras: which are decoded. history: H, frames up to now. chunk: C, actions from now on. weights: how often each data set is
+                drawn from, in any unit; by its number of frames unless given.
+
+        Raises:
+            DataError: no data, a camera that one lacks, pictures or states of unlike sizes, a number out of range. ContractError: two data
+                sets are of different bodies.
+        """
+        require_at_least(1, history=history, chunk=chunk)
+        if not data:
+            raise DataError("a stream needs at least one data set")
+        self._data, self._cameras = tuple(data), tuple(cameras)
+        self._history, self._chunk, self._seed = history, chunk, seed
+        self._shares = _shares(self._data, weights)
+        self._starts = [np.array([episode.start for episode in one.episodes]) for one in self._data]
+        self._check()
+
+    def at(self, indices: Sequence[int] | NDArray[np.int64]) -> Moments:
+        """The moments of these numbers.
+
+        Raises:
+            DataError: a file that they lie in is damaged.
+        """
+        places = [self._place(int(index)) for index in indices]
+        if not places:
+            raise DataError("there must be at least one moment to read")
+        past = [np.clip(np.arange(p.frame - self._history + 1, p.frame + 1), 0, None) for p in places]
+        lengths = [len(self._data[p.source].episodes[p.episode]) for p in places]
+        future = [np.arange(p.frame, p.frame + self._chunk) for p in places]
+        numbers = self._numbers(places)
+        return Moments(
+            pictures={camera: self._pictures(camera, places, past) for camera in self._cameras},
+            states=np.stack([numbers[p.source, p.episode][STATE][rows] for p, rows in zip(places, past, strict=True)]),
+            seen=np.stack([np.arange(p.frame - self._history + 1, p.frame + 1) >= 0 for p in places]),
+            actions=np.stack(
+                [
+                    numbers[p.source, p.episode][ACTION][np.minimum(rows, length - 1)]
+                    for p, rows, length in zip(places, future, lengths, strict=True)
+                ]
+            ),
+            planned=np.stack([rows < length for rows, length in zip(future, lengths, strict=True)]),
+            tasks=[self._data[p.source].episodes[p.episode].task for p in places],
+            sources=np.array([p.source for p in places]),
+            episodes=np.array([p.episode for p in places]),
+            frames=np.array([p.frame for p in places]),
+        )
+
+    def _place(self, index: int) -> _Place:
+        rng = np.random.default_rng([self._seed, index, 23])
+        source = int(rng.choice(len(self._data), p=self._shares))
+        row = int(rng.integers(len(self._data[source])))
+        episode = int(np.searchsorted(self._starts[source], row, side="right")) - 1
+        return _Place(source, episode, row - int(self._starts[source][episode]))
+
+    def _numbers(self, places: Sequence[_Place]) -> dict[tuple[int, int], dict[str, NDArray[np.float32]]]:
+        """States and actions of the episodes that the places lie in."""
+        return {
+            (source, episode): self._data[source].numbers(episode, [STATE, ACTION])
+            for source, episode in sorted({(p.source, p.episode) for p in places})
+        }
+
+    def _pictures(self, camera: str, places: Sequence[_Place], past: Sequence[NDArray[np.int64]]) -> NDArray[np.uint8]:
+        """Read in the order in which they lie on disk, which saves seeking."""
+        order = sorted(range(len(places)), key=lambda k: places[k])
+        found: list[NDArray[np.uint8] | None] = [None] * len(places)
+        for k in order:
+            place, rows = places[k], past[k]
+            read = self._data[place.source].pictures(place.episode, camera, int(rows[0]), int(rows[-1] - rows[0]) + 1)
+            found[k] = read[rows - rows[0]]
+        return np.stack([picture for picture in found if picture is not None])
+
+    def _check(self) -> None:
+        first = self._data[0]
+        for one in self._data:
+            missing = [camera for camera in self._cameras if camera not in one.cameras]
+            if missing:
+                raise DataError(f"{one.folder} has no camera {missing[0]!r}; it has {sorted(one.cameras)}")
+            if (one.contract is None) != (first.contract is None):
+                unsigned = one.folder if one.contract is None else first.folder
+                raise ContractError(
+                    f"{unsigned} has no contract: nobody can tell whether its numbers mean the same as the others'"
+                )
+            if one.contract is not None and first.contract is not None:
+                # Statistics are of the data and differ as they do.
+                replace(one.contract, statistics=None).require_match(first.contract, str(one.folder), str(first.folder))
+            keys = [STATE, ACTION, *(first.cameras[camera] for camera in self._cameras)]
+            for key in keys:
+                mine, theirs = one.features.get(key), first.features.get(key)
+                if mine is None or theirs is None or mine.shape != theirs.shape:
+                    raise DataError(
+                        f"{key} is {None if mine is None else mine.shape} in {one.folder} and"
+                        f" {None if theirs is None else theirs.shape} in {first.folder}: they cannot be mixed"
+                    )
+
+
+def _shares(data: Sequence[LeRobotDataset], weights: Sequence[float] | None) -> NDArray[np.float64]:
+    given = np.array([len(one) for one in data] if weights is None else list(weights), dtype=np.float64)
+    if given.shape != (len(data),) or not np.isfinite(given).all() or (given < 0).any() or given.sum() <= 0:
+        raise DataError(f"{len(data)} data sets need as many weights, none negative and not all zero; got {weights}")
+    return np.asarray(given / given.sum())
