@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from ornstein.commands.parsing import call
 from ornstein.core.errors import DataError, unknown_name
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ornstein.data.lerobot import LeRobotDataset
+
 _SIDE, _SHEET = 128, 64
 ACTIONS = {
     "generate": "let the scripted expert record episodes as a LeRobotDataset v3 folder",
     "inspect": "what a data set holds: episodes, frames, tasks, features, contract",
     "validate": "check every file, count and number of a data set",
+    "statistics": "mean, spread, range and quantiles of every number, and what looks wrong with them",
     "inspect-pictures": "which pictures and captions of a folder a text-to-image model can be trained on",
 }
 
@@ -32,6 +38,8 @@ def data(arguments: list[str]) -> int:
             return call(_inspect, rest, "data inspect")
         case "validate":
             return call(_validate, rest, "data validate")
+        case "statistics":
+            return call(_statistics, rest, "data statistics")
         case "inspect-pictures":
             return call(_inspect_pictures, rest, "data inspect-pictures")
         case _:
@@ -82,8 +90,56 @@ def _inspect(
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
     /,
     json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
+    sheet: Path | None = None,
 ) -> int:
     """Show what a data set holds.
+
+    Args:
+        folder: A LeRobotDataset v3 folder.
+        json_output: Print JSON instead of a table.
+        sheet: Also write a sheet of first frames, up to 64 episodes spread over all: a .png file.
+    """
+    import json
+
+    from ornstein.data.lerobot import LeRobotDataset, inspect_dataset
+
+    if sheet is not None and (sheet.suffix.lower() != ".png" or not sheet.absolute().parent.is_dir()):
+        raise DataError(f"--sheet takes a .png file in a folder that exists, got {str(sheet)!r}")
+    summary = inspect_dataset(folder)
+    if sheet is not None:
+        _first_frames(LeRobotDataset(folder)).save(sheet)
+    if json_output:
+        print(json.dumps(summary))
+        return 0
+    for name, value in summary.items():
+        print(f"{name:<14}{value}")
+    return 0
+
+
+def _first_frames(data: LeRobotDataset) -> Image:
+    """One row of pictures a camera for each stretch of episodes, all at the size of the largest."""
+    import numpy as np
+    from PIL import Image
+
+    from ornstein.data.pictures import contact_sheet, spread
+
+    if not data.cameras:
+        raise DataError(f"{data.folder} has no cameras: there is nothing to put on a sheet")
+    side = max(data.features[key].shape[0] for key in data.cameras.values())
+    shown = []
+    for k in spread(len(data.episodes), _SHEET):
+        for camera in data.cameras:
+            first = Image.fromarray(data.pictures(int(k), camera, 0, 1)[0])
+            shown.append(np.asarray(first.resize((side, side), Image.Resampling.NEAREST)))
+    return contact_sheet(np.stack(shown), columns=8)
+
+
+def _statistics(
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
+    /,
+    json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
+) -> int:
+    """Show mean, spread, range and quantiles of every number of a data set, and what looks wrong with them.
 
     Args:
         folder: A LeRobotDataset v3 folder.
@@ -91,14 +147,19 @@ def _inspect(
     """
     import json
 
-    from ornstein.data.lerobot import inspect_dataset
+    from ornstein.data.lerobot_summary import statistics_rows, suspicions
 
-    summary = inspect_dataset(folder)
+    rows = statistics_rows(folder)
+    doubts = suspicions(rows)
     if json_output:
-        print(json.dumps(summary))
+        print(json.dumps({"rows": [vars(row) for row in rows], "doubts": doubts}))
         return 0
-    for name, value in summary.items():
-        print(f"{name:<14}{value}")
+    wide = max(len(row.name) for row in rows)
+    print(f"{'':<{wide}}  " + "".join(f"{title:>11}" for title in ("mean", "std", "min", "1 %", "99 %", "max")))
+    for row in rows:
+        numbers = (row.mean, row.std, row.minimum, row.q01, row.q99, row.maximum)
+        print(f"{row.name:<{wide}}  " + "".join(f"{number:>11.4g}" for number in numbers))
+    print("\n".join(["", *(f"look at this: {doubt}" for doubt in doubts)]) if doubts else "\nnothing looks wrong")
     return 0
 
 

@@ -1,0 +1,98 @@
+"""The numbers of a data set at a glance, and what in them makes a training go wrong in silence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ornstein.core.errors import DataError
+from ornstein.data.lerobot_format import ACTION, INDEX_FEATURES, STATE, STATISTICS
+from ornstein.data.lerobot_reader import LeRobotDataset
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# An action that is always the same teaches nothing; one whose bulk fills a hundredth of its range was measured in another unit or has strays.
+_STILL, _STRAY = 1e-7, 100.0
+
+
+@dataclass(frozen=True)
+class StatisticsRow:
+    """One number of every frame. low, high: the contract's bounds, where there is one. stated: mean and deviation as meta/stats.json says."""
+
+    name: str
+    mean: float
+    std: float
+    minimum: float
+    q01: float
+    q99: float
+    maximum: float
+    low: float | None = None
+    high: float | None = None
+    stated: tuple[float, float] | None = None
+
+
+def statistics_rows(folder: Path) -> list[StatisticsRow]:
+    """Of every number of a data set, counted anew from its frames, a column at a time.
+
+    Raises:
+        DataError: it is not a whole data set, or a number is not finite.
+    """
+    data = LeRobotDataset(folder)
+    stated = data.statistics if (data.folder / STATISTICS).is_file() else {}
+    bounds = {}
+    if data.contract is not None:
+        bounds = {STATE: data.contract.state, ACTION: data.contract.action}
+    rows = []
+    for key, feature in data.features.items():
+        if not feature.is_numeric or key in INDEX_FEATURES:
+            continue
+        values = data.column(key).reshape(len(data), -1).astype(np.float64)
+        channels = bounds.get(key, ())
+        for k in range(values.shape[1]):
+            column = values[:, k]
+            q01, q99 = np.quantile(column, [0.01, 0.99])
+            said = stated.get(key, {})
+            rows.append(
+                StatisticsRow(
+                    f"{key}.{channels[k].name}" if channels else key if values.shape[1] == 1 else f"{key}[{k}]",
+                    float(column.mean()),
+                    float(column.std()),
+                    float(column.min()),
+                    float(q01),
+                    float(q99),
+                    float(column.max()),
+                    channels[k].low if channels else None,
+                    channels[k].high if channels else None,
+                    (float(said["mean"][k]), float(said["std"][k])) if {"mean", "std"} <= said.keys() else None,
+                )
+            )
+    if not rows:
+        raise DataError(f"{folder} has no numbers but its counters")
+    return rows
+
+
+def suspicions(rows: list[StatisticsRow]) -> list[str]:
+    """What to look at before training, one line each; empty where nothing stands out."""
+    found = []
+    for row in rows:
+        if row.name.startswith(ACTION) and row.std < _STILL:
+            found.append(f"{row.name} is always {row.mean:.4g}: a policy learns nothing from it")
+        bulk = row.q99 - row.q01
+        if bulk > 0 and row.maximum - row.minimum > _STRAY * bulk:
+            found.append(
+                f"{row.name} lies within {row.q01:.4g} … {row.q99:.4g}, but for strays from {row.minimum:.4g} to {row.maximum:.4g}"
+            )
+        if row.low is not None and row.high is not None and (row.minimum < row.low - 1e-6 or row.maximum > row.high + 1e-6):
+            found.append(
+                f"{row.name} goes from {row.minimum:.4g} to {row.maximum:.4g}, its contract from {row.low:.4g} to {row.high:.4g}"
+            )
+        if row.stated is not None:
+            scale = max(row.std, 1e-9)
+            if abs(row.stated[0] - row.mean) > 0.01 * scale + 1e-6 or abs(row.stated[1] - row.std) > 0.01 * scale + 1e-6:
+                found.append(
+                    f"{row.name} has mean {row.mean:.4g} and deviation {row.std:.4g}; {STATISTICS} says {row.stated[0]:.4g} and {row.stated[1]:.4g}"
+                )
+    return found
