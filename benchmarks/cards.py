@@ -14,10 +14,15 @@ from record import RESULTS
 
 from ornstein.core import read_checkpoint
 from ornstein.hub import BUNDLED, SHIPPED
-from ornstein.recipes import autoencoder, emoji_classifier, text_to_image
+from ornstein.recipes import autoencoder, emoji_classifier, modular_tabletop, text_to_image
 from ornstein.training.export import describe
 
-CARDS = {"autoencoder": autoencoder.CARD, "emoji-classifier": emoji_classifier.CARD, "text-to-image": text_to_image.CARD}
+CARDS = {
+    "autoencoder": autoencoder.CARD,
+    "emoji-classifier": emoji_classifier.CARD,
+    "text-to-image": text_to_image.CARD,
+    "modular-tabletop": modular_tabletop.CARD,
+}
 _MEASURED = "\n## Measured\n"
 
 
@@ -43,6 +48,10 @@ def figures(name: str) -> list[tuple[str, Any]]:
                 for part, rate in rates.items()
             ]
             return [*seen, unseen, *parts, ("seconds a picture", pictures["seconds_a_picture_50_steps_guided"])]
+        case "modular-tabletop":
+            seen, solved = (json.loads((RESULTS / f"tabletop-{part}.json").read_text()) for part in ("legibility", "pipeline"))
+            eyes = [(key, seen[key]) for key in ("found", "blocks_named_right_of_48", "mats_named_right_of_14")]
+            return [*eyes, ("clean scenes solved, all skills", solved["all"]), *sorted(solved["rates"].items())]
         case _:
             return [(key, value) for key, value in robot.items() if key.startswith("policy")]
 
