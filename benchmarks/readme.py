@@ -25,6 +25,7 @@ _KINDS = {
 def table(results: Path = RESULTS) -> str:
     """The table in markdown."""
     pictures, robot, startup = (json.loads((results / f"{name}.json").read_text()) for name in ("pictures", "robot", "startup"))
+    pipeline, eyes = (json.loads((results / f"tabletop-{name}.json").read_text()) for name in ("pipeline", "legibility"))
     drawn = pictures["alignment"]
     settings = drawn["settings"]
     psnr = pictures["autoencoder"]
@@ -56,6 +57,8 @@ def table(results: Path = RESULTS) -> str:
         ),
         ("control: another block's name", _share(robot["policy_instruction_shuffled"])),
         ("the scripted expert", _share(robot["expert_disturbed_0"])),
+        ("tabletop of eight skills: the classical pipeline, clean scenes", _share(pipeline["all"])),
+        ("its eyes name a block's face, 20 pixels wide, among 48", _share(eyes["blocks_named_right_of_48"])),
         ("`ornstein --help`", f"{startup['help']['median']:.2f} s"),
     ]
     lines = ["| what | measured (95 % interval) |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]
