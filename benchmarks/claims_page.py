@@ -21,6 +21,7 @@ from ornstein.claims import LEDGER, Claim, Measure
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 CLAIMS = RESULTS / "claims"
 LARGEST_PNG = 120_000
+BEGIN, END = "<!-- D9: written by benchmarks/claims_page.py -->", "<!-- end of D9 -->"
 
 
 def record_of(claim: Claim) -> dict[str, Any] | None:
@@ -89,6 +90,61 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def few_steps(record: dict[str, Any]) -> str:
+    """D9's second part as the table of docs/distillation.md."""
+    measures = {row["name"]: row for row in record["measures"]}
+    lines = [
+        "| | evaluations | right (95 %) | short of the teacher (95 %) | kernel distance beyond the teacher's (95 %) | Vendi score | ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in (key.removeprefix("everything right, ") for key in measures if key.startswith("everything right, ")):
+        right, short, far = (
+            measures.get(f"{part}, {name}")
+            for part in (
+                "everything right",
+                "right of the teacher's beyond it",
+                "farther from real pictures, Gaussian kernel distance × 1000",
+            )
+        )
+        steps = int(next(word for word in name.split() if word.isdigit()))
+        twice = name.startswith("teacher,")  # guided: with the caption and without
+        lines.append(
+            f"| {name} | {steps * (1 + twice)} | {_span(right, 100, '.1f')} % | {_span(short, 100, '.1f')}{' %' if short else ''}"
+            f" | {_span(far, 1, '.2f')} | {measures[f'Vendi score, {name}']['value']:.2f}"
+            f" | {measures[f'time a picture, {name}']['value']:.0f} |"
+        )
+    slowest = measures["time a picture, teacher, 1,000 steps of DDPM, one picture"]["value"]
+    faster = ", ".join(
+        f"{measures[f'times faster than 1,000 steps of DDPM, student, {steps}']['value']:.0f} times in {steps}"
+        for steps in ("4 steps", "2 steps", "1 step")
+    )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"The teacher takes {slowest:.1f} s for 1,000 guided steps of DDPM (one picture timed); the student is faster {faster}.",
+        ]
+    )
+
+
+def _span(row: dict[str, Any] | None, scale: float, form: str) -> str:
+    if row is None:
+        return ""
+    low, high = row["interval"]
+    return f"{scale * row['value']:{form}} ({scale * low:{form}} to {scale * high:{form}})"
+
+
+def write_few_steps(record: dict[str, Any]) -> None:
+    """Between the marks of docs/distillation.md."""
+    page = DOCS / "distillation.md"
+    before, rest = page.read_text(encoding="utf8").split(BEGIN)
+    _, after = rest.split(END)
+    page.write_text(f"{before}{BEGIN}\n{few_steps(record)}\n{END}{after}", encoding="utf8")
+
+
 if __name__ == "__main__":
+    d9 = record_of(next(claim for claim in LEDGER if claim.id == "D9"))
+    if d9 is not None:
+        write_few_steps(d9)
     (DOCS / "claims.md").write_text(page(), encoding="utf8")
     print(DOCS / "claims.md")

