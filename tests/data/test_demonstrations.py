@@ -51,7 +51,15 @@ def test_the_data_do_not_depend_on_the_number_of_workers(recorded: Generated, tm
     again = record_demonstrations(
         tmp_path / "data", episodes=EPISODES, seed=SEED, noise=NOISE, workers=2, cameras=SIZES, arm="arm6", vary=("lights",)
     )
-    assert files(again.folder) == files(recorded.folder)
+    mine, theirs = (
+        {name: content for name, content in files(one.folder).items() if "videos/" not in name and "manifest" not in name}
+        for one in (again, recorded)
+    )
+    assert mine == theirs
+    # Once in some twenty recordings a software renderer's picture differs by a few levels between processes (docs/lab-notes.md).
+    for a, b in zip(LeRobotDataset(again.folder), LeRobotDataset(recorded.folder), strict=True):
+        for camera in SIZES:
+            assert np.abs(a.frames[camera].astype(float) - b.frames[camera]).mean() < 0.1
 
 
 def test_what_is_kept_for_evaluation_is_not_recorded(tmp_path: Path) -> None:
