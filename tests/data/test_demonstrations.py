@@ -56,7 +56,7 @@ def test_the_data_do_not_depend_on_the_number_of_workers(recorded: Generated, tm
         for one in (again, recorded)
     )
     assert mine == theirs
-    # Once in some twenty recordings a software renderer's picture differs by a few levels between processes (docs/lab-notes.md).
+    # Once in some twenty recordings the encoder decides otherwise about a pair of frames (docs/lab-notes.md).
     for a, b in zip(LeRobotDataset(again.folder), LeRobotDataset(recorded.folder), strict=True):
         for camera in SIZES:
             assert np.abs(a.frames[camera].astype(float) - b.frames[camera]).mean() < 0.1

@@ -107,7 +107,7 @@ def evaluate_suite(
         done = {trial.seed for trial in notebook.trials} & set(seeds)
         running = trials(player, source, suite_name, seeds, control=control, workers=workers, done=done)
         for trial in track(running, episodes - len(done), "robot episodes"):
-            notebook.write(_without_spare_film(trial, notebook.trials))
+            notebook.write(trial)
         record = _record(settings, player, [t for t in notebook.trials if t.seed in set(seeds)], time.perf_counter() - started)
         videos = _show(out, notebook, set(seeds), arm)
         _write_whole(out / "results.json", json.dumps(record, indent=1) + "\n")
@@ -118,12 +118,10 @@ def evaluate_suite(
     return SuiteResult(record, videos)
 
 
-def _without_spare_film(trial: Trial, before: Sequence[Trial]) -> Trial:
-    """Only the first few of each kind become videos."""
-    import dataclasses
-
-    room = _SUCCESSES_SHOWN if trial.success else _FAILURES_SHOWN
-    return trial if sum(t.success == trial.success for t in before) < room else dataclasses.replace(trial, film=[])
+def _shown(ordered: Sequence[Trial]) -> list[Trial]:
+    """The first few of each kind by scene, whichever ended first."""
+    successes, failures = ([trial for trial in ordered if trial.success is kind] for kind in (True, False))
+    return successes[:_SUCCESSES_SHOWN] + failures[:_FAILURES_SHOWN]
 
 
 def _figures(part: Sequence[Trial]) -> dict[str, Any]:
@@ -159,9 +157,10 @@ def _record(settings: dict[str, Any], player: Any, done: Sequence[Trial], second
 
 
 def _show(out: Path, notebook: Notebook, seeds: set[int], arm: ArmName) -> tuple[tuple[Path, Trial], ...]:
-    """A video of each trial whose film was kept; the folder appears whole."""
-    filmed = [(trial, notebook.film(trial)) for trial in sorted(notebook.trials, key=lambda t: t.seed) if trial.seed in seeds]
-    filmed = [(trial, film) for trial, film in filmed if film]
+    """A video of the first successes and failures; the folder appears whole."""
+    ordered = sorted((trial for trial in notebook.trials if trial.seed in seeds), key=lambda trial: trial.seed)
+    filmed = [(trial, film) for trial in _shown(ordered) if (film := notebook.film(trial))]
+    notebook.keep_films({trial.seed for trial, _ in filmed})
     folder, temporary = out / "videos", out / f".videos.tmp-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()

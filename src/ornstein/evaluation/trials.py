@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -170,7 +171,7 @@ def try_scene(player: Player, env: TabletopEnv, seed: int, *, control: Control =
 
 
 def told(scene: Scene, env: TabletopEnv, seed: int, control: Control) -> str:
-    """The sentence that the policy hears. Shuffled: each task's block, mat, direction or verb exchanged for another of its kind."""
+    """The sentence that the policy hears. Shuffled: another block takes the place of each task's own, and opening that of closing."""
     if control == "none":
         return scene.instruction
     if control == "blank":
@@ -289,8 +290,9 @@ class Notebook:
         self._lines, self._films = folder / "trials.jsonl", folder / ".films"
         header = json.dumps(settings, sort_keys=True)
         self.trials: list[Trial] = []
-        if overwrite:
+        if overwrite:  # a film of another policy must not pose as this one's
             self._lines.unlink(missing_ok=True)
+            shutil.rmtree(self._films, ignore_errors=True)
         if self._lines.exists():
             first, *rest = self._lines.read_text(encoding="utf8").split("\n")
             if first != header:
@@ -299,21 +301,37 @@ class Notebook:
                 )
             # A line that a kill cut short is run again.
             whole = [line for line in rest[:-1] if line]
-            self.trials = [Trial.from_json(json.loads(line)) for line in whole]
-            self._lines.write_text("\n".join([header, *whole]) + "\n", encoding="utf8")
+            self.trials = [self._read(line, number) for number, line in enumerate(whole, 2)]
         else:
-            self._lines.write_text(header + "\n", encoding="utf8")
+            whole = []
+        partial = self._lines.with_suffix(f".tmp-{os.getpid()}")
+        partial.write_text("\n".join([header, *whole]) + "\n", encoding="utf8")
+        partial.replace(self._lines)
+
+    def _read(self, line: str, number: int) -> Trial:
+        try:
+            return Trial.from_json(json.loads(line))
+        except (ValueError, KeyError, TypeError, OrnsteinError) as error:
+            raise DataError(
+                f"{self._lines}, line {number}, is damaged ({error}): delete that line to run its scene again, or --overwrite"
+            ) from error
 
     def write(self, trial: Trial) -> None:
-        """Keep it, whatever happens next."""
+        """Keep it, whatever happens next; the film first, so that no trial is without its own."""
+        if trial.film:
+            self._films.mkdir(exist_ok=True)
+            np.save(self._films / f"{trial.seed}.npy", np.stack(trial.film))
         with self._lines.open("a", encoding="utf8") as file:
             file.write(json.dumps(trial.to_json()) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        if trial.film:
-            self._films.mkdir(exist_ok=True)
-            np.save(self._films / f"{trial.seed}.npy", np.stack(trial.film))
         self.trials.append(replace(trial, film=[]))
+
+    def keep_films(self, seeds: set[int]) -> None:
+        """Delete all others."""
+        for path in self._films.glob("*.npy"):
+            if int(path.stem) not in seeds:
+                path.unlink()
 
     def film(self, trial: Trial) -> list[NDArray[np.float32]]:
         """Its poses; empty where they were not kept."""

@@ -57,8 +57,9 @@ def illuminate(model: Any, look: Look) -> None:
     direction = np.array([c * x - s * y, s * x + c * y, -1.0])
     model.light_dir[sun] = direction / np.linalg.norm(direction)
     position = np.add(FRONT_POSITION, look.camera_shift)
-    # Sideways the camera turns about its target: what it looks at moves in the picture.
-    target = np.add(FRONT_TARGET, (0.0, float(np.tan(look.camera_turn[1])), 0.0))
+    # Turned sideways it looks past its usual target.
+    away = float(np.linalg.norm(np.subtract(FRONT_TARGET, position)))
+    target = np.add(FRONT_TARGET, (0.0, away * float(np.tan(look.camera_turn[1])), 0.0))
     axes = np.array(looking(tuple(position), tuple(target))).reshape(2, 3)
     c, s = np.cos(look.camera_turn[0]), np.sin(look.camera_turn[0])
     right, up = c * axes[0] + s * axes[1], c * axes[1] - s * axes[0]

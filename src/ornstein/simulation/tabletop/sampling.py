@@ -92,10 +92,9 @@ class Variation:
         for name, (low, high), most in (("tasks", self.tasks, 5), ("blocks", self.blocks, MAX_BLOCKS)):
             if not 1 <= low <= high <= most:
                 raise DataError(f"{name} go from 1 to {most}, got {(low, high)}")
-        if self.pairs == "held_out" and (
-            self.split != "seen" or not any(skill in dict(held_out_pairs()) for skill in self.skills)
-        ):
-            raise DataError("held-out pairs are of seen objects and of skills that move a block")
+        with_pairs = {skill for skill, _ in held_out_pairs()}
+        if self.pairs == "held_out" and (self.split != "seen" or set(self.skills) - with_pairs or self.tasks != (1, 1)):
+            raise DataError("held-out pairs are of seen objects and of single tasks that move a block")
 
 
 class _Plan(NamedTuple):
@@ -268,6 +267,6 @@ def _named(scene: Scene, rng: np.random.Generator, variation: Variation) -> tupl
     while True:
         names = [str(name) for name in rng.choice(chosen.objects, len(scene.blocks), replace=False)]
         pairs = {(task.skill, names[task.block]) for task in scene.tasks if task.block is not None}
-        fitting = pairs and pairs <= held_out_pairs() if variation.pairs == "held_out" else not pairs & held_out_pairs()
+        fitting = pairs <= held_out_pairs() if variation.pairs == "held_out" else not pairs & held_out_pairs()
         if fitting:
             return tuple(dataclasses.replace(block, name=name) for block, name in zip(scene.blocks, names, strict=True)), mats
