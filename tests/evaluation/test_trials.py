@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ornstein.cli import main
 from ornstein.core.errors import ContractError, DataError, OrnsteinError
 from ornstein.evaluation import compare_results, evaluate_suite, mcnemar_exact
 from ornstein.evaluation.trials import ExpertPlayer, Notebook, PolicyPlayer, Trial, told, try_scene, world_for
@@ -168,7 +169,7 @@ def test_two_policies_on_the_same_scenes(tmp_path: Path) -> None:
     assert "is better" in done.stdout
 
 
-def test_unlike_results_are_not_compared(tmp_path: Path) -> None:
+def test_unlike_results_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = _fake(tmp_path / "a", [True])
     for other, message in (
         (_fake(tmp_path / "b", [True], suite="stack"), "only like can be compared"),
@@ -177,10 +178,27 @@ def test_unlike_results_are_not_compared(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=message):
             compare_results(a, other)
+    with pytest.raises(SystemExit) as stop:  # one of them has not been evaluated: not a folder of pictures
+        main(["compare", str(a), str(tmp_path)])
+    assert stop.value.code == 2
+    assert "`ornstein evaluate" in capsys.readouterr().err
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "results.json").write_text("{}")
     with pytest.raises(DataError, match="no result of"):
         compare_results(a, tmp_path / "d")
+
+
+def test_a_damaged_line_is_named_and_another_policys_film_is_not_kept(tmp_path: Path) -> None:
+    evaluate_suite("expert", "close-drawer", episodes=3, out=tmp_path)
+    films = tmp_path / ".films"
+    assert len(list(films.glob("*.npy"))) == 3
+    lines = (tmp_path / "trials.jsonl").read_text().split("\n")
+    lines[2] = lines[2][:60]
+    (tmp_path / "trials.jsonl").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"trials\.jsonl, line 3, is damaged"):
+        evaluate_suite("expert", "close-drawer", episodes=3, out=tmp_path)
+    evaluate_suite("expert", "close-drawer", episodes=1, out=tmp_path, overwrite=True)
+    assert len(list(films.glob("*.npy"))) == 1
 
 
 def test_a_notebook_keeps_films_of_what_is_shown(tmp_path: Path) -> None:

@@ -47,12 +47,8 @@ def compare(
         neighbours: k of the balls for precision, recall, density and coverage.
         json_output: Print JSON instead of a table.
     """
-    if len(drawn) == 1 and all((folder / "results.json").exists() for folder in (real, drawn[0])):
-        from ornstein.evaluation import compare_results
-
-        comparison = compare_results(real, drawn[0])
-        print(json.dumps(comparison.to_json()) if json_output else comparison.table())
-        return 0
+    if any((folder / "results.json").exists() for folder in (real, *drawn)):
+        return _policies(real, drawn, json_output)
     import ornstein
     from ornstein.evaluation.pictures import FLOOR, REAL, quality_report
     from ornstein.images import Extractor
@@ -84,6 +80,16 @@ def compare(
         k=neighbours,
     )
     print(json.dumps(_with_paths(report, files, trained or []), ensure_ascii=False) if json_output else report.table())
+    return 0
+
+
+def _policies(a: Path, others: tuple[Path, ...], json_output: bool) -> int:
+    from ornstein.evaluation import compare_results
+
+    if len(others) != 1:
+        raise DataError(f"policies are compared two at a time, got {1 + len(others)} folders")
+    comparison = compare_results(a, others[0])
+    print(json.dumps(comparison.to_json()) if json_output else comparison.table())
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -49,8 +49,8 @@ def evaluate(
     from ornstein.commands.robot_report import write_robot_report
     from ornstein.evaluation import evaluate_suite
 
-    if checkpoint != "expert" and (policy := _picking(checkpoint)) is not None:
-        return _evaluate_picking(policy, suite, episodes, seed, split, out, workers, control, overwrite, json_output)
+    if checkpoint != "expert" and _picking(checkpoint):
+        return _evaluate_picking(checkpoint, suite, episodes, seed, split, out, workers, control, overwrite, json_output)
     result = evaluate_suite(
         checkpoint,
         suite,
@@ -68,16 +68,16 @@ def evaluate(
     return 0
 
 
-def _picking(checkpoint: str) -> Any:
-    """The policy, if it is one that only picks, five actions a second."""
-    import ornstein
+def _picking(checkpoint: str) -> bool:
+    """Whether it is a policy that only picks, five actions a second."""
+    from ornstein.hub import find_checkpoint
 
-    policy = ornstein.load(checkpoint)
-    return policy if getattr(getattr(policy, "contract", None), "control_hz", None) == 5.0 else None
+    contract = find_checkpoint(checkpoint).contract
+    return contract is not None and contract.control_hz == 5.0
 
 
 def _evaluate_picking(
-    policy: Any,
+    checkpoint: str,
     suite: str,
     episodes: int,
     seed: int,
@@ -88,12 +88,13 @@ def _evaluate_picking(
     overwrite: bool,
     json_output: bool,
 ) -> int:
+    import ornstein
     from ornstein.evaluation import evaluate_policy
 
     if suite != "pick":
         raise unknown_name("suite", suite, ["pick"])
     result = evaluate_policy(
-        policy,
+        ornstein.load(checkpoint),
         suite,
         episodes=episodes,
         seed=seed,

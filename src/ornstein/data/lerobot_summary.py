@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ornstein.core.errors import DataError
-from ornstein.data.lerobot_format import ACTION, INDEX_FEATURES, STATE, STATISTICS
+from ornstein.data.lerobot_format import ACTION, INDEX_FEATURES, STATE
 from ornstein.data.lerobot_reader import LeRobotDataset
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _STILL, _STRAY = 1e-7, 100.0
 
 @dataclass(frozen=True)
 class StatisticsRow:
-    """One number of every frame. low, high: the contract's bounds, where there is one. stated: mean and deviation as meta/stats.json says."""
+    """One number of every frame. low, high: the contract's bounds, where there is one."""
 
     name: str
     mean: float
@@ -31,7 +31,6 @@ class StatisticsRow:
     maximum: float
     low: float | None = None
     high: float | None = None
-    stated: tuple[float, float] | None = None
 
 
 def statistics_rows(folder: Path) -> list[StatisticsRow]:
@@ -41,7 +40,6 @@ def statistics_rows(folder: Path) -> list[StatisticsRow]:
         DataError: it is not a whole data set, or a number is not finite.
     """
     data = LeRobotDataset(folder)
-    stated = data.statistics if (data.folder / STATISTICS).is_file() else {}
     bounds = {}
     if data.contract is not None:
         bounds = {STATE: data.contract.state, ACTION: data.contract.action}
@@ -54,7 +52,6 @@ def statistics_rows(folder: Path) -> list[StatisticsRow]:
         for k in range(values.shape[1]):
             column = values[:, k]
             q01, q99 = np.quantile(column, [0.01, 0.99])
-            said = stated.get(key, {})
             rows.append(
                 StatisticsRow(
                     f"{key}.{channels[k].name}" if channels else key if values.shape[1] == 1 else f"{key}[{k}]",
@@ -66,7 +63,6 @@ def statistics_rows(folder: Path) -> list[StatisticsRow]:
                     float(column.max()),
                     channels[k].low if channels else None,
                     channels[k].high if channels else None,
-                    (float(said["mean"][k]), float(said["std"][k])) if {"mean", "std"} <= said.keys() else None,
                 )
             )
     if not rows:
@@ -89,10 +85,4 @@ def suspicions(rows: list[StatisticsRow]) -> list[str]:
             found.append(
                 f"{row.name} goes from {row.minimum:.4g} to {row.maximum:.4g}, its contract from {row.low:.4g} to {row.high:.4g}"
             )
-        if row.stated is not None:
-            scale = max(row.std, 1e-9)
-            if abs(row.stated[0] - row.mean) > 0.01 * scale + 1e-6 or abs(row.stated[1] - row.std) > 0.01 * scale + 1e-6:
-                found.append(
-                    f"{row.name} has mean {row.mean:.4g} and deviation {row.std:.4g}; {STATISTICS} says {row.stated[0]:.4g} and {row.stated[1]:.4g}"
-                )
     return found

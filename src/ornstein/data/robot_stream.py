@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Moments:
+class StreamBatch:
     """B moments.
 
     pictures: by camera uint8 (B, H, height, width, 3). states: float32 (B, H, S). seen: bool (B, H), whether that past is real.
@@ -85,7 +85,7 @@ class RobotStream:
         self._starts = [np.array([episode.start for episode in one.episodes]) for one in self._data]
         self._check()
 
-    def at(self, indices: Sequence[int] | NDArray[np.int64]) -> Moments:
+    def at(self, indices: Sequence[int] | NDArray[np.int64]) -> StreamBatch:
         """The moments of these numbers.
 
         Raises:
@@ -98,7 +98,7 @@ class RobotStream:
         lengths = [len(self._data[p.source].episodes[p.episode]) for p in places]
         future = [np.arange(p.frame, p.frame + self._chunk) for p in places]
         numbers = self._numbers(places)
-        return Moments(
+        return StreamBatch(
             pictures={camera: self._pictures(camera, places, past) for camera in self._cameras},
             states=np.stack([numbers[p.source, p.episode][STATE][rows] for p, rows in zip(places, past, strict=True)]),
             seen=np.stack([np.arange(p.frame - self._history + 1, p.frame + 1) >= 0 for p in places]),

@@ -6,13 +6,12 @@ evaluation; for these and for anybody's own words it looks for what is named and
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ornstein.assets.tabletop import language
 from ornstein.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -79,12 +78,6 @@ class _Vocabulary:
         return ("number", digits[0]) if digits else None
 
 
-@lru_cache(maxsize=1)
-def _language() -> dict[str, Any]:
-    read: dict[str, Any] = json.loads(files("ornstein.assets").joinpath("tabletop_language.json").read_text(encoding="utf8"))
-    return read
-
-
 def _clauses(sentence: str) -> list[str]:
     """A chain taken apart at its joints."""
     text = re.sub(r"^first\s+", "", sentence.strip().rstrip("."))
@@ -107,7 +100,7 @@ def _goal(clause: str, vocabulary: _Vocabulary) -> Goal:
 def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
     """Every seen template; the longer, the earlier: "put {object} on top of {reference}" before "put {object} on {mat}"."""
     found = []
-    for skill, templates in _language()["skills"].items():
+    for skill, templates in language()["skills"].items():
         for template in templates["seen"]:
             pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+?)", re.escape(template))
             found.append((len(template), skill, re.compile(pattern)))
@@ -120,7 +113,7 @@ def _filled(skill: str, words: dict[str, str], vocabulary: _Vocabulary) -> Goal 
     if not all(name in vocabulary.objects for name in named):
         return None
     mat = vocabulary.mat(words["mat"]) if "mat" in words else None
-    directions = _language()["directions"]
+    directions = language()["directions"]
     direction = next((key for key, phrases in directions.items() if words.get("direction") in phrases), "")
     if ("mat" in words and mat is None) or ("direction" in words and not direction):
         return None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from ornstein.assets.tabletop import DIRECTIONS
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.networks.centre_net import CentreNet, CentreNetConfig
 from ornstein.policies.grammar import Goal, goals_of
@@ -224,7 +225,7 @@ class ModularPolicy:
                 return None
         assert block is not None
         if goal.skill == "push":
-            return (yield from self._push(table.places[block], _DIRECTIONS[goal.direction]))
+            return (yield from self._push(table.places[block], DIRECTIONS[goal.direction]))
         held = yield from self._grasp(table, block)
         if not held:
             return None
@@ -367,9 +368,6 @@ class ModularPolicy:
         self._yaw += turned
         self._grip = grip
         return np.array([*by, 0.0, 0.0, turned, grip], dtype=np.float32)
-
-
-_DIRECTIONS = {"left": (0.0, -1.0), "right": (0.0, 1.0), "towards": (-1.0, 0.0), "away": (1.0, 0.0)}
 
 
 def _quarter(angle: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -14,6 +15,7 @@ from ornstein.core.errors import OrnsteinError
 from ornstein.simulation.tabletop import Expert, Look, Scene, TabletopEnv, Task, Variation, contract, sample_scene
 from ornstein.simulation.tabletop.arms import ARMS
 from ornstein.simulation.tabletop.environment import WORKSPACE_HIGH, WORKSPACE_LOW, euler_angles, euler_matrix
+from ornstein.simulation.tabletop.model import FRONT_FOVY
 from ornstein.simulation.tabletop.scene import Block, Cabinet
 
 STILL = np.zeros(7, np.float32)
@@ -169,11 +171,19 @@ def test_faces_are_upright_and_looks_show() -> None:
     for look, change in ((Look(brightness=0.5), -40), (Look(brightness=1.4), 5)):
         other = env.reset(options={"scene": Scene(scene.blocks, scene.tasks, "", look=look)})[0]["pixels"]["front"]
         assert (other.mean() - picture.mean()) * np.sign(change) > abs(change)
-    moved = env.reset(options={"scene": Scene(scene.blocks, scene.tasks, "", look=Look(camera_turn=(0.0, 0.03)))})
-    before, after = (float(env.target_pixel()[0]) if k else 0.0 for k in (0, 1))
-    assert abs(after - before) > 0.05
-    assert moved[0]["pixels"]["front"].shape == (512, 512, 3)
     env.close()
+
+
+def test_a_turned_camera_sees_things_elsewhere_by_its_angle(env: TabletopEnv) -> None:
+    """What stands where it usually looks moves by tan θ, in units of half the picture by the tangent of half its angle."""
+    centre = Scene((Block("red apple", 0.53, 0.0),), (Task("pick", 0),), "", look=Look())
+    for turn in (0.03, -0.05):
+        seen = []
+        for look in (Look(), Look(camera_turn=(0.0, turn))):
+            env.reset(options={"scene": replace(centre, look=look)})
+            seen.append(float(env.target_pixel()[0]))
+        expected = -np.tan(turn) / np.tan(np.radians(FRONT_FOVY) / 2)
+        assert seen[1] - seen[0] == pytest.approx(expected, rel=0.04)
 
 
 def test_an_expert_succeeds_and_a_still_hand_does_not(env: TabletopEnv) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ornstein.assets import openmoji
+from ornstein.assets.tabletop import language
 from ornstein.core.errors import DataError, OrnsteinError
 from ornstein.simulation.tabletop import (
     SKILLS,
@@ -26,7 +27,7 @@ from ornstein.simulation.tabletop import (
     sample_scene,
     words,
 )
-from ornstein.simulation.tabletop.instructions import is_unseen, language
+from ornstein.simulation.tabletop.instructions import is_unseen
 from ornstein.simulation.tabletop.success import History, is_done, is_spoiled
 from ornstein.simulation.tabletop.world import TabletopWorld
 
@@ -173,7 +174,8 @@ def test_variations_that_cannot_be_are_refused() -> None:
         ({"split": "test"}, "split"),
         ({"tasks": (2, 1)}, "tasks go from"),
         ({"blocks": (0, 9)}, "blocks go from"),
-        ({"pairs": "held_out", "skills": ("open_drawer",)}, "held-out pairs"),
+        ({"pairs": "held_out", "skills": ("pick", "open_drawer")}, "held-out pairs"),
+        ({"pairs": "held_out", "skills": ("pick",), "tasks": (1, 2)}, "held-out pairs"),
     ):
         with pytest.raises(OrnsteinError, match=message):
             Variation(**wrong)  # type: ignore[arg-type]

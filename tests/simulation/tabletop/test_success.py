@@ -79,6 +79,8 @@ def test_move_near() -> None:
     assert not done(task, moment((B[0] - far, B[1], 0), (*B, 0)))
     assert not done(task, moment((B[0] - near, B[1], 0.02), (*B, 0)))
     assert not done(task, moment((B[0] - near, B[1], 0), (*B, 0), fingers=(BOTH, frozenset())))
+    assert spoiled(task, moment((*A, 0), (B[0], B[1] - PUSH_DISTANCE - 1e-4, 0)))
+    assert not spoiled(task, moment((*A, 0), (B[0], B[1] - 0.03, 0)))
     # The reference came instead, or was dragged along.
     assert not done(task, moment((*A, 0), (A[0] + near, A[1], 0)))
     assert not done(task, moment((B[0] - near, B[1] + 0.03, 0), (B[0], B[1] + 0.03, 0)))
@@ -98,6 +100,12 @@ def test_push(direction: str, step: tuple[float, float]) -> None:
     assert not done(task, at(PUSH_DISTANCE + 1e-3, 0, z=0.01))
     assert spoiled(task, at(0.02, 0), highest=(0.021, 0.0))
     assert not spoiled(task, at(0.02, 0), highest=(0.019, 0.0))
+    # One direction after the other, or one block after the other, would succeed without reading.
+    assert spoiled(task, at(-PUSH_DISTANCE - 1e-4, 0))
+    assert spoiled(task, at(0, PUSH_DISTANCE + 1e-4))
+    assert not spoiled(task, at(PUSH_DISTANCE + 0.05, 0.02))
+    assert spoiled(task, moment((*A, 0), (B[0] + PUSH_DISTANCE + 1e-4, B[1], 0)))
+    assert not spoiled(task, moment((*A, 0), (B[0] + PUSH_DISTANCE - 1e-3, B[1], 0)))
 
 
 def test_place_in_bowl() -> None:

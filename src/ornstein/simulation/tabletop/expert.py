@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ornstein.assets.tabletop import DIRECTIONS
 from ornstein.core.errors import DataError
 from ornstein.simulation.tabletop.environment import MAX_ROTATION, MAX_TRANSLATION
 from ornstein.simulation.tabletop.model import BOWL_HEIGHT, BOWL_INNER, DRAWER_TRAVEL, HANDLE_TOP
-from ornstein.simulation.tabletop.scene import AREA_HIGH, AREA_LOW, DIRECTIONS, distance_to
+from ornstein.simulation.tabletop.scene import AREA_HIGH, AREA_LOW, distance_to
 from ornstein.simulation.tabletop.success import LIFT_HEIGHT, NEAR_GAP, PUSH_DISTANCE
 
 if TYPE_CHECKING:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import lru_cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+from ornstein.assets.tabletop import language
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,13 +16,6 @@ if TYPE_CHECKING:
     from ornstein.simulation.tabletop.scene import Block, Mat, Task
 
 Phrasing = Literal["seen", "unseen"]
-
-
-@lru_cache(maxsize=1)
-def language() -> dict[str, Any]:
-    """The committed templates."""
-    read: dict[str, Any] = json.loads(files("ornstein.assets").joinpath("tabletop_language.json").read_text(encoding="utf8"))
-    return read
 
 
 def instruct(

@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from ornstein.assets.tabletop import DIRECTIONS
 from ornstein.core.errors import DataError, unknown_name
 from ornstein.simulation.tabletop.instructions import Phrasing, instruct
 from ornstein.simulation.tabletop.look import sample_look
@@ -23,7 +24,6 @@ from ornstein.simulation.tabletop.scene import (
     BLOCK_REACH,
     BLOCK_SIZES,
     BOWL_REACH,
-    DIRECTIONS,
     SKILLS,
     Block,
     Bowl,
@@ -187,7 +187,7 @@ def _tasks(skills: Sequence[Skill], movers: int, mats: int, rng: np.random.Gener
                 tasks.append(Task(skill))
                 continue
             case "push":
-                direction: Direction = list(DIRECTIONS)[int(rng.integers(len(DIRECTIONS)))]
+                direction: Direction = get_args(Direction)[int(rng.integers(len(DIRECTIONS)))]
                 tasks.append(Task(skill, block, direction=direction))
             case "move_near" | "stack":
                 tasks.append(Task(skill, block, movers))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from ornstein.assets import openmoji
+from ornstein.assets.tabletop import DIRECTIONS
 from ornstein.core.errors import DataError, unknown_name
 from ornstein.simulation.tabletop.look import Look
 from ornstein.simulation.tabletop.model import (
@@ -27,13 +28,6 @@ Skill = Literal["pick", "move_near", "push", "place_in_bowl", "place_on_mat", "s
 Direction = Literal["left", "right", "towards", "away"]
 MatKind = Literal["number", "colour", "symbol"]
 SKILLS: tuple[Skill, ...] = get_args(Skill)
-#: Unit steps (x, y) of each direction; left and right as the front camera shows them.
-DIRECTIONS: dict[Direction, tuple[float, float]] = {
-    "left": (0.0, -1.0),
-    "right": (0.0, 1.0),
-    "towards": (-1.0, 0.0),
-    "away": (1.0, 0.0),
-}
 
 # Where the centre of anything but the cabinet may lie.
 AREA_LOW, AREA_HIGH = (0.395, -0.155), (0.665, 0.155)

@@ -5,11 +5,12 @@ seen: in robot data. web_only: in vision-language data but in no robot episode. 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Literal, get_args
+
+from ornstein.assets.tabletop import splits
+from ornstein.simulation.tabletop.instructions import is_unseen
 
 if TYPE_CHECKING:
     from ornstein.simulation.tabletop.scene import Scene
@@ -32,25 +33,17 @@ class Words:
         return {"number": self.numbers, "colour": self.colours, "symbol": self.symbols}
 
 
-@lru_cache(maxsize=1)
-def _committed() -> dict[str, dict[str, list[str]]]:
-    read: dict[str, dict[str, list[str]]] = json.loads(
-        files("ornstein.assets").joinpath("tabletop_splits.json").read_text(encoding="utf8")
-    )
-    return read
-
-
 @lru_cache(maxsize=3)
 def words(split: Split) -> Words:
     """Objects, numbers, colours and symbols of a split."""
-    data = _committed()
+    data = splits()
     return Words(*(tuple(data[kind][split]) for kind in ("objects", "numbers", "colours", "symbols")))
 
 
 @lru_cache(maxsize=1)
 def held_out_pairs() -> frozenset[tuple[str, str]]:
     """(skill, object): no robot episode does this to that, though both occur."""
-    return frozenset((skill, name) for skill, names in _committed()["held_out_pairs"].items() for name in names)
+    return frozenset((skill, name) for skill, names in splits()["held_out_pairs"].items() for name in names)
 
 
 def leaks(scene: Scene) -> list[str]:
@@ -62,8 +55,6 @@ def leaks(scene: Scene) -> list[str]:
     for task in scene.tasks:
         if task.block is not None and (task.skill, scene.blocks[task.block].name) in held_out_pairs():
             found.append(f"{task.skill} of {scene.blocks[task.block].name!r}")
-    from ornstein.simulation.tabletop.instructions import is_unseen
-
     if is_unseen(scene.instruction):
         found.append(f"the wording {scene.instruction!r}")
     return found

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ornstein.assets.tabletop import DIRECTIONS
 from ornstein.simulation.tabletop.model import BOWL_HEIGHT, BOWL_INNER, DRAWER_TRAVEL, MAT_HALF
-from ornstein.simulation.tabletop.scene import DIRECTIONS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +73,8 @@ def is_spoiled(scene: Scene, task: Task, now: Moment, history: History) -> bool:
         case "pick":
             return any(picked(now, k, size) for k in others)
         case "push":
-            return bool(history.highest[_number(block)] > _LIFTED_BY_MISTAKE) or any(picked(now, k, size) for k in others)
+            lifted = bool(history.highest[_number(block)] > _LIFTED_BY_MISTAKE)
+            return lifted or _pushed_elsewhere(now, history, task) or any(_moved(now, history.start, k) for k in others)
         case "place_in_bowl" if scene.bowl is not None:
             place = (scene.bowl.x, scene.bowl.y)
             return any(in_bowl(now, k, place, size) and not in_bowl(history.start, k, place, size) for k in others)
@@ -87,9 +88,20 @@ def is_spoiled(scene: Scene, task: Task, now: Moment, history: History) -> bool:
             wrong = [(a, b) for a, b in pairs if (a, b) != (block, task.reference)]
             return any(stacked(now, a, b, size) and not stacked(history.start, a, b, size) for a, b in wrong)
         case "move_near":
-            return any(picked(now, k, size) for k in others)
+            return any(_moved(now, history.start, k) for k in others)
         case _:
             return False
+
+
+def _moved(now: Moment, start: Moment, block: int) -> bool:
+    """Whether a block was pushed or carried as far as a push goes: a brush in passing is less."""
+    return bool(np.linalg.norm(now.positions[block] - start.positions[block]) >= PUSH_DISTANCE)
+
+
+def _pushed_elsewhere(now: Moment, history: History, task: Task) -> bool:
+    """Whether the right block went so far in another direction than asked."""
+    moved = (now.positions[_number(task.block)] - history.start.positions[_number(task.block)])[:2]
+    return any(float(moved @ np.array(step)) >= PUSH_DISTANCE for name, step in DIRECTIONS.items() if name != task.direction)
 
 
 def picked(now: Moment, block: int, size: float) -> bool:
