@@ -108,7 +108,7 @@ if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(fingerprint)" ]; then
 fi
 
 # One frame rendered off screen proves the GL; only then it is remembered.
-gl_works() { timeout 120 .venv/bin/python -c 'from ornstein.simulation import Replay; Replay(16).close()' >/dev/null 2>&1; }
+gl_works() { timeout 120 .venv/bin/python -c 'from ornstein.simulation.tabletop import Replay; Replay(16).close()' >/dev/null 2>&1; }
 gl_stamp=.venv/.ornstein-gl
 if [ ! -f "$gl_stamp" ]; then
     step "looking for a headless GL"

@@ -18,15 +18,15 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_models_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ornstein.simulation import TabletopEnv
+    from ornstein.simulation.tabletop import TabletopEnv
 
     monkeypatch.chdir(tmp_path)
     env = TabletopEnv()
     try:
-        observation, info = env.reset(seed=0)
+        observation, _ = env.reset(seed=0)
     finally:
         env.close()
-    names = {"observation": {**observation, "instruction": info["instruction"]}}
+    names = {"observation": observation}
     exec(BLOCKS[0].replace("num_inference_steps=50", "num_inference_steps=2"), names)
     assert (tmp_path / "apples.png").exists()
     assert np.asarray(names["action"]).shape == (7,)

@@ -25,7 +25,7 @@ Status = Literal["ok", "warn", "fail"]
 _GL_PACKAGES = "libegl1 libopengl0 libgl1-mesa-dri libosmesa6"
 # What everything else here does, in a process of its own: the backend that our own choice falls on must draw, not just any.
 _RENDER = (
-    "import os; from ornstein.simulation import TabletopEnv; env = TabletopEnv(image_size=32); env.reset(seed=0);"
+    "import os; from ornstein.simulation.tabletop import TabletopEnv; env = TabletopEnv(cameras={'front': 32}); env.reset(seed=0);"
     "assert env.render().max() > 0; env.close(); print(os.environ.get('MUJOCO_GL', 'the system'))"
 )
 _RENDER_SECONDS = 60

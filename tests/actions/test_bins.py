@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ornstein.actions import UniformBins
 from ornstein.core.errors import DataError
-from ornstein.simulation import contract
+from ornstein.simulation.tabletop import contract
 
 BINS = UniformBins.from_contract(contract())
 

@@ -198,7 +198,9 @@ def test_what_is_written_is_read(toy_dataset: Path, episode: Make) -> None:
             assert 10 * np.log10(255**2 / error) > 38
     assert data.episodes[3].seed == 3
     np.testing.assert_array_equal(data.actions, np.concatenate([e.actions for e in read]))
-    np.testing.assert_array_equal(data.target_pixels, np.concatenate([e.columns["observation.target_pixel"] for e in read]))
+    np.testing.assert_array_equal(
+        data.column("observation.target_pixel"), np.concatenate([e.columns["observation.target_pixel"] for e in read])
+    )
     np.testing.assert_array_equal(np.stack(list(data.frames("wrist"))), np.concatenate([e.frames["wrist"] for e in read]))
     assert data.provenance["failed_seeds"] == [5, 9]
     validate_dataset(toy_dataset)

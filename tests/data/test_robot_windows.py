@@ -32,7 +32,7 @@ class Recorded:
         ]
         frame = np.arange(stops[-1], dtype=np.float32)[:, None]
         self.states, self.actions = np.tile(frame, 7), np.tile(frame + 100, 7)
-        self.target_pixels: np.ndarray | None = np.tile(frame / 100, 2)
+        self.pointers: np.ndarray | None = np.tile(frame / 100, 4).reshape(-1, 2, 2)
 
     def __len__(self) -> int:
         return sum(LENGTHS)
@@ -55,7 +55,7 @@ def test_everything_in_a_window_belongs_to_the_same_frames_of_one_episode(tmp_pa
     np.testing.assert_array_equal(drawn.states[..., 0], frames)
     np.testing.assert_array_equal(drawn.actions[..., 3], frames + 100)
     np.testing.assert_array_equal(drawn.pictures[..., 1, 1, 2], frames)
-    np.testing.assert_allclose(drawn.target_pixels[..., 1], frames / 100)
+    np.testing.assert_allclose(drawn.pointers[..., 1, 0], frames / 100)
     for start, task in zip(first, drawn.tasks, strict=True):
         episode = next(e for e in data.episodes if e.start <= start < e.stop)
         assert start + 3 <= episode.stop
@@ -123,8 +123,8 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="episode 2 of recorded is shorter than a window of 5 frames"):
         _windows(Recorded(), tmp_path, length=5)
     without = Recorded()
-    without.target_pixels = None
-    with pytest.raises(DataError, match="no observation.target_pixel"):
+    without.pointers = None
+    with pytest.raises(DataError, match="lacks observation.target_pixel"):
         _windows(without, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot use the picture cache"):

@@ -6,17 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import ornstein
 from ornstein.actions import UniformBins
 from ornstein.core.checkpoint import write_checkpoint
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.networks.film_convnet import FiLMConvNet, TokenLearner
-from ornstein.policies import RT1, RT1Config, RT1Policy, rt1_loss
+from ornstein.policies import RT1, PointedTensors, RT1Config, RT1Policy, pointing_loss, rt1_loss
 from ornstein.policies.rt1 import _jitter
-from ornstein.simulation import contract
+from ornstein.simulation.tabletop import contract
 
-CONFIG = RT1Config(image_size=64, channels=(16, 16), blocks=(1, 1), tokens=4, width=32, depth=2, heads=2)
+CONFIG = RT1Config(image_size=64, history=3, channels=(16, 16), blocks=(1, 1), tokens=4, width=32, depth=2, heads=2)
 
 
 def _fake_encoder(sentences: list[str]) -> np.ndarray:
@@ -138,23 +140,56 @@ def test_color_jitter_is_one_for_a_window_and_small() -> None:
     assert torch.equal(changed, _jitter(pictures, 0.1, torch.Generator().manual_seed(0)))
 
 
+@given(st.lists(st.floats(-0.87, 0.87), min_size=4, max_size=4))
+def test_the_best_map_points_exactly_where_it_should(places: list[float]) -> None:
+    """Followed downhill, the loss ends where each map's mean place is its pointer, between the cells' centres too."""
+    pointers = torch.tensor(places).reshape(1, 2, 2)
+    grid = 8
+    place = (pointers + 1) / 2 * grid - 0.5
+    low, share = place.floor(), place - place.floor()
+    maps = torch.full((1, 3, grid, grid), -30.0)
+    for k in range(2):  # written out: four corners, each the more the nearer it is
+        for down in (0, 1):
+            for right in (0, 1):
+                column, row = int(low[0, k, 0]) + right, int(low[0, k, 1]) + down
+                weight = (share[0, k, 0] if right else 1 - share[0, k, 0]) * (share[0, k, 1] if down else 1 - share[0, k, 1])
+                if weight > 0:
+                    maps[0, k, row, column] = weight.log().clamp(min=-30)
+    maps = maps.flatten(2).requires_grad_()
+    (slope,) = torch.autograd.grad(pointing_loss(maps, pointers), maps)
+    assert slope.abs().max() < 1e-5
+    axis = (torch.arange(grid) + 0.5) / grid * 2 - 1
+    weights = maps[0, :2].softmax(-1).unflatten(-1, (grid, grid)).detach()
+    mean = torch.stack([(weights.sum(1) * axis).sum(-1), (weights.sum(2) * axis).sum(-1)], dim=-1)
+    torch.testing.assert_close(mean, pointers[0], atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize(
-    ("place", "cell"),
-    [((-1.0, -1.0), 0), ((0.99, 0.99), 63), ((0.99, -0.99), 7), ((0.1, 0.3), 5 * 8 + 4), ((1.5, 0.0), 4 * 8 + 7)],
+    ("place", "cell"), [((-1.0, -1.0), 0), ((0.99, 0.99), 63), ((0.99, -0.99), 7), ((1.5, 0.0625 * 2), 4 * 8 + 7)]
 )
-def test_pointing_aims_at_the_blocks_cell(network: RT1, place: tuple[float, float], cell: int) -> None:
-    """Eight cells a side; column from the first number, row from the second; a block out of view counts at the border."""
-    pictures, sentence, state = _inputs(batch=1)
-    tokens, target = torch.zeros(1, 3, 7, dtype=torch.int64), torch.tensor(place).expand(1, 3, 2)
-    settings = {"smoothing_bins": 0.0, "attention_supervision": 1.0, "color_jitter": 0.0}
-    _, log = rt1_loss(network, pictures, sentence, state, tokens, target, torch.Generator(), **settings)
-    _, maps = network(pictures, sentence, state)
-    torch.testing.assert_close(log["pointing"], -maps[0, :, 0].log_softmax(-1)[:, cell].mean())
+def test_a_pointer_beyond_the_outermost_cells_counts_there(place: tuple[float, float], cell: int) -> None:
+    """Eight cells a side; column from the first number, row from the second; the third map is free."""
+    maps = torch.randn(1, 3, 64)
+    pointers = torch.tensor(place).expand(1, 2, 2)
+    torch.testing.assert_close(pointing_loss(maps, pointers), -maps[:, :2].log_softmax(-1)[..., cell].mean())
+
+
+def test_stills_teach_pointing_and_nothing_else(network: RT1) -> None:
+    pictures, sentence, state = _inputs()
+    tokens, pointers = torch.zeros(2, 3, 7, dtype=torch.int64), torch.zeros(2, 3, 2, 2)
+    settings = {"smoothing_bins": 0.0, "pointing": 1.0, "color_jitter": 0.0}
+    stills = PointedTensors(pictures[:, 0], -sentence, torch.full((2, 2, 2), 0.4))
+    _, without = rt1_loss(network, pictures, sentence, state, tokens, pointers, torch.Generator(), **settings)
+    _, log = rt1_loss(network, pictures, sentence, state, tokens, pointers, torch.Generator(), **settings, views=stills)
+    assert log["tokens"] == without["tokens"]
+    _, maps = network(pictures[:, :1], -sentence, state[:, :1])
+    of_stills = pointing_loss(maps[:, 0], stills.pointers)
+    torch.testing.assert_close(log["pointing"], ((6 * without["pointing"] + 2 * of_stills) / 8).detach())
 
 
 def test_acting_step_by_step_equals_the_network_on_the_window(network: RT1) -> None:
-    policy = RT1Policy(network, contract(64), encode=_fake_encoder)
-    bins = UniformBins.from_contract(contract(64))
+    policy = RT1Policy(network, contract({"front": 64}), encode=_fake_encoder)
+    bins = UniformBins.from_contract(contract({"front": 64}))
     pictures, _, state = _inputs(frames=5, batch=1)
     sentence = torch.from_numpy(_fake_encoder(["pick up the key"]))
     for _ in range(2):  # a reset forgets
@@ -170,16 +205,16 @@ def test_acting_step_by_step_equals_the_network_on_the_window(network: RT1) -> N
             with torch.inference_mode():
                 logits, _ = network(pictures[:, window], sentence, state[:, window])
             np.testing.assert_array_equal(action, bins.decode(logits[0, -1].argmax(-1).numpy()))
-            assert (action >= contract(64).action_low).all()
-            assert (action <= contract(64).action_high).all()
+            assert (action >= contract({"front": 64}).action_low).all()
+            assert (action <= contract({"front": 64}).action_high).all()
 
 
 def test_loss_of_uniform_logits_is_log_256_and_falls_to_the_smoothings_entropy() -> None:
     network = RT1(CONFIG)
     pictures, sentence, state = _inputs()
     tokens = torch.full((2, 3, 7), 100)
-    settings = {"attention_supervision": 0.0, "color_jitter": 0.0}
-    target = torch.zeros(2, 3, 2)
+    settings = {"pointing": 0.0, "color_jitter": 0.0}
+    target = torch.zeros(2, 3, 2, 2)
     for smoothing in (0.0, 1.5):
         _, log = rt1_loss(
             network, pictures, sentence, state, tokens, target, torch.Generator(), smoothing_bins=smoothing, **settings
@@ -203,11 +238,11 @@ def test_it_overfits_one_batch_and_learns_to_point() -> None:
     pictures, sentence, state = _inputs(batch=4)
     g = torch.Generator().manual_seed(2)
     tokens = torch.randint(0, 256, (4, 3, 7), generator=g)
-    target = torch.rand(4, 3, 2, generator=g) * 2 - 1
+    target = torch.rand(4, 3, 2, 2, generator=g) * 2 - 1
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
     for _ in range(150):
         loss, log = rt1_loss(
-            network, pictures, sentence, state, tokens, target, g, smoothing_bins=0.5, attention_supervision=0.3, color_jitter=0.0
+            network, pictures, sentence, state, tokens, target, g, smoothing_bins=0.5, pointing=0.3, color_jitter=0.0
         )
         optimizer.zero_grad()
         loss.backward()
@@ -217,18 +252,18 @@ def test_it_overfits_one_batch_and_learns_to_point() -> None:
 
 
 def _save(network: RT1, folder: Path, **changes: object) -> Path:
-    settings = {"kind": "rt1", "config": asdict(CONFIG), "tensors": network.state_dict(), "contract": contract(64)}
+    settings = {"kind": "rt1", "config": asdict(CONFIG), "tensors": network.state_dict(), "contract": contract({"front": 64})}
     write_checkpoint(folder, provenance={}, card="", **{**settings, **changes})  # type: ignore[arg-type]
     return folder
 
 
 def test_a_saved_policy_acts_the_same(network: RT1, tmp_path: Path) -> None:
     loaded = ornstein.load(_save(network, tmp_path / "p"), expect="rt1")
-    mine = RT1Policy(network, contract(64))
+    mine = RT1Policy(network, contract({"front": 64}))
     pictures, _, state = _inputs(batch=1)
     observation = {"pixels": {"front": pictures[0, 0].numpy()}, "agent_pos": state[0, 0].numpy(), "instruction": "get the star"}
     np.testing.assert_array_equal(loaded.act(observation), mine.act(observation))
-    assert loaded.contract == contract(64)
+    assert loaded.contract == contract({"front": 64})
 
 
 @pytest.mark.parametrize("change", ["missing", "extra"])
@@ -268,7 +303,7 @@ def test_checkpoints_that_do_not_fit_are_refused(network: RT1, tmp_path: Path, c
     ],
 )
 def test_observations_that_do_not_fit_are_refused(network: RT1, change: dict[str, object], message: str) -> None:
-    policy = RT1Policy(network, contract(64))
+    policy = RT1Policy(network, contract({"front": 64}))
     good = {
         "pixels": {"front": np.zeros((64, 64, 3), np.uint8)},
         "agent_pos": np.zeros(7, np.float32),
@@ -281,7 +316,7 @@ def test_observations_that_do_not_fit_are_refused(network: RT1, change: dict[str
 
 def test_a_missing_part_of_the_observation_is_named(network: RT1) -> None:
     with pytest.raises(DataError, match="lacks agent_pos, instruction; it has pixels"):
-        RT1Policy(network, contract(64)).act({"pixels": {"front": np.zeros((64, 64, 3), np.uint8)}})  # type: ignore[typeddict-item]
+        RT1Policy(network, contract({"front": 64})).act({"pixels": {"front": np.zeros((64, 64, 3), np.uint8)}})  # type: ignore[typeddict-item]
 
 
 def test_a_refused_step_leaves_no_trace(network: RT1) -> None:
@@ -290,7 +325,7 @@ def test_a_refused_step_leaves_no_trace(network: RT1) -> None:
         {"pixels": {"front": pictures[0, t].numpy()}, "agent_pos": state[0, t].numpy(), "instruction": "get the key"}
         for t in range(3)
     ]
-    clean, disturbed = RT1Policy(network, contract(64)), RT1Policy(network, contract(64))
+    clean, disturbed = RT1Policy(network, contract({"front": 64})), RT1Policy(network, contract({"front": 64}))
     for step in steps:
         with pytest.raises(DataError):
             disturbed.act({**step, "pixels": {"front": 255 - step["pixels"]["front"]}, "instruction": "x" * 400})
@@ -300,7 +335,7 @@ def test_a_refused_step_leaves_no_trace(network: RT1) -> None:
 def test_a_camera_may_reuse_its_buffer(network: RT1) -> None:
     pictures, _, state = _inputs(batch=1)
     buffer = np.zeros((64, 64, 3), np.uint8)
-    fresh, reused = RT1Policy(network, contract(64)), RT1Policy(network, contract(64))
+    fresh, reused = RT1Policy(network, contract({"front": 64})), RT1Policy(network, contract({"front": 64}))
     for t in range(3):
         buffer[:] = pictures[0, t].numpy()
         common = {"agent_pos": state[0, t].numpy(), "instruction": "get the key"}
@@ -309,10 +344,10 @@ def test_a_camera_may_reuse_its_buffer(network: RT1) -> None:
 
 
 def test_a_network_for_another_body_is_refused(network: RT1) -> None:
-    body = contract(64)
+    body = contract({"front": 64})
     with pytest.raises(DataError, match="gives 7 numbers"):
         RT1Policy(network, replace(body, action=body.action[:6]))
     with pytest.raises(DataError, match="reads 7 of the arm's state"):
         RT1Policy(network, replace(body, state=body.state[:3]))
     with pytest.raises(DataError, match="64 px"):
-        RT1Policy(network, contract(128))
+        RT1Policy(network, contract({"front": 128}))

@@ -17,7 +17,7 @@ from ornstein.recipes.emoji_classifier import EmojiClassifierRecipe
 from ornstein.recipes.modular_tabletop import ModularTabletopRecipe
 from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe
 from ornstein.recipes.text_to_image import TextToImageRecipe, hyper_parameters
-from ornstein.simulation import contract
+from ornstein.simulation.tabletop import contract
 
 RECIPES: dict[str, Any] = {
     "autoencoder": AutoencoderRecipe(),
@@ -27,7 +27,7 @@ RECIPES: dict[str, Any] = {
     "text-to-image": TextToImageRecipe(),
 }
 # Where a run found its data, and how often it wrote something, change no weight.
-_NOT_COMPARED = ("data", "data_fingerprint")
+_NOT_COMPARED = ("data", "cache", "data_fingerprint")
 
 
 @pytest.fixture(params=list(RECIPES))
@@ -49,7 +49,7 @@ def test_it_was_trained_by_the_recipe_as_committed(shipped: Checkpoint) -> None:
         trained.pop(name, None)
     assert trained == recipe
     assert shipped.provenance["steps"] == RECIPES[shipped.path.name].optimization.steps
-    assert shipped.provenance["seconds"] <= 90 * 60
+    assert shipped.provenance["seconds"] <= 120 * 60
 
 
 def test_matrices_are_half_precision_and_every_number_is_finite(shipped: Checkpoint) -> None:
@@ -70,4 +70,4 @@ def test_they_fit_each_other_and_the_world() -> None:
     assert read_checkpoint(BUNDLED / "emoji-classifier").config["names"] == list(openmoji.names())
     policy = read_checkpoint(BUNDLED / "rt1-tabletop")
     assert policy.contract is not None
-    policy.contract.require_match(contract(policy.config["image_size"]), "the shipped policy", "the tabletop")
+    policy.contract.require_match(contract({"front": policy.config["image_size"]}), "the shipped policy", "the tabletop")

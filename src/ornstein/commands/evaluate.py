@@ -8,13 +8,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ornstein.core.errors import unknown_name
-
 
 def evaluate(
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")],
     /,
-    suite: Annotated[str, tyro.conf.arg(metavar="SUITE")] = "pick",
+    suite: Annotated[str, tyro.conf.arg(metavar="SUITE")] = "all",
     episodes: int = 100,
     seed: int = 0,
     split: Literal["test", "validation", "demo"] = "test",
@@ -33,7 +31,7 @@ def evaluate(
     Two results on the same scenes are compared by `ornstein compare A B`.
 
     Args:
-        checkpoint: A shipped policy (rt1-tabletop), a folder written by `ornstein train`, or "expert", which knows where everything is.
+        checkpoint: A shipped policy (rt1-tabletop, modular-tabletop), a folder written by `ornstein train`, or "expert", which knows where everything is.
         suite: Which scenes.
         episodes: How many scenes, fixed before looking.
         seed: The first of the split's scenes; no split overlaps another or the training data.
@@ -49,8 +47,6 @@ def evaluate(
     from ornstein.commands.robot_report import write_robot_report
     from ornstein.evaluation import evaluate_suite
 
-    if checkpoint != "expert" and _picking(checkpoint):
-        return _evaluate_picking(checkpoint, suite, episodes, seed, split, out, workers, control, overwrite, json_output)
     result = evaluate_suite(
         checkpoint,
         suite,
@@ -65,49 +61,4 @@ def evaluate(
     )
     page = write_robot_report(result, checkpoint, out)
     print(json.dumps(result.record) if json_output else f"{result.table()}\n{page}")
-    return 0
-
-
-def _picking(checkpoint: str) -> bool:
-    """Whether it is a policy that only picks, five actions a second."""
-    from ornstein.hub import find_checkpoint
-
-    contract = find_checkpoint(checkpoint).contract
-    return contract is not None and contract.control_hz == 5.0
-
-
-def _evaluate_picking(
-    checkpoint: str,
-    suite: str,
-    episodes: int,
-    seed: int,
-    split: Literal["test", "validation", "demo"],
-    out: Path,
-    workers: int,
-    control: Literal["none", "blank", "shuffled"],
-    overwrite: bool,
-    json_output: bool,
-) -> int:
-    import ornstein
-    from ornstein.evaluation import evaluate_policy
-
-    if suite != "pick":
-        raise unknown_name("suite", suite, ["pick"])
-    result = evaluate_policy(
-        ornstein.load(checkpoint),
-        suite,
-        episodes=episodes,
-        seed=seed,
-        split=split,
-        out=out,
-        workers=workers,
-        instruction_control=control,
-        overwrite=overwrite,
-    )
-    if json_output:
-        print(json.dumps(result.to_json()))
-    else:
-        low, high = result.interval
-        print(f"{suite}: {result.successes}/{result.episodes} = {result.success_rate:.1%}, 95 % interval {low:.1%} to {high:.1%}")
-        print(out / "results.json")
     return 0

@@ -22,7 +22,6 @@ def write_robot_report(result: SuiteResult, source: str, out: Path) -> Path:
     low, high = record["wilson95"]
     rows = [(name, row) for name, row in record["by_task"].items()]
     robot = RobotSection(
-        compared="asked for",
         headline=f"{record['successes']} of {record['episodes']} scenes solved: {record['success_rate']:.0%}"
         f" (95 % interval {low:.0%} to {high:.0%})",
         explanation=f"Suite {record['suite']}: {SUITES[record['suite']].about}. Scenes from seed {record['first_seed']:,} on"

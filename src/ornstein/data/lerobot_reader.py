@@ -176,9 +176,11 @@ class LeRobotDataset:
         return self.column(v3.ACTION).reshape(len(self), -1)
 
     @cached_property
-    def target_pixels(self) -> NDArray[np.float32] | None:
-        """(N, 2): where in the front picture the named block is, (column, row) in [−1, 1]; None where nobody said."""
-        return self.column(v3.TARGET_PIXEL) if v3.TARGET_PIXEL in self.features else None
+    def pointers(self) -> NDArray[np.float32] | None:
+        """(N, 2, 2): what is moved and where to, (column, row) in the front picture, [−1, 1]; None where nobody said."""
+        if {v3.TARGET_PIXEL, v3.GOAL_PIXEL} - self.features.keys():
+            return None
+        return np.stack([self.column(v3.TARGET_PIXEL), self.column(v3.GOAL_PIXEL)], axis=1)
 
     @property
     def statistics(self) -> dict[str, dict[str, NDArray[np.float64]]]:

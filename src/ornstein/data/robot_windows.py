@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 class Windows:
     """B windows of T frames.
 
-    pictures: uint8 (B, T, H, W, 3). states: float32 (B, T, S). actions: float32 (B, T, A). target_pixels: float32 (B, T, 2).
+    pictures: uint8 (B, T, H, W, 3). states: float32 (B, T, S). actions: float32 (B, T, A). pointers: float32 (B, T, 2, 2), see
+    `LeRobotDataset.pointers`.
     tasks: the B instructions.
     """
 
     pictures: NDArray[np.uint8]
     states: NDArray[np.float32]
     actions: NDArray[np.float32]
-    target_pixels: NDArray[np.float32]
+    pointers: NDArray[np.float32]
     tasks: Sequence[str]
 
 
@@ -44,15 +45,17 @@ class RobotWindows:
             length: frames a window. cache: folder for the decoded pictures, named by the data's fingerprint.
 
         Raises:
-            DataError: the data lack target pixels, or an episode is shorter than a window.
+            DataError: the data lack pointers, or an episode is shorter than a window.
         """
-        if data.target_pixels is None:
-            raise DataError(f"{data.folder} has no observation.target_pixel: generate it with `ornstein data generate`")
+        if data.pointers is None:
+            raise DataError(
+                f"{data.folder} lacks observation.target_pixel or observation.goal_pixel: record it with `ornstein data generate`"
+            )
         short = [episode.index for episode in data.episodes if episode.stop - episode.start < length]
         if short:
             raise DataError(f"episode {short[0]} of {data.folder} is shorter than a window of {length} frames")
         self._data, self._length, self._seed = data, length, seed
-        self._pixels = data.target_pixels
+        self._pointers = data.pointers
         starts = [np.arange(episode.start, episode.stop - length + 1) for episode in data.episodes]
         self._starts = np.concatenate(starts)
         self._episode_of = np.concatenate([np.full(len(part), k) for k, part in enumerate(starts)])
@@ -66,7 +69,7 @@ class RobotWindows:
             pictures=np.asarray(self._pictures[rows]),
             states=self._data.states[rows],
             actions=self._data.actions[rows],
-            target_pixels=self._pixels[rows],
+            pointers=self._pointers[rows],
             tasks=[self._data.episodes[self._episode_of[place]].task for place in places],
         )
 

@@ -85,7 +85,7 @@ class TabletopViews:
         self._drawing.shutdown()
 
     def _view(self, index: int) -> tuple[NDArray[np.generic], ...]:
-        scene = sample_scene(_number(self._seed, index), self._variation)
+        scene = sample_scene(number_of_view(self._seed, index), self._variation)
         observation, _ = self._env.reset(options={"scene": scene})
         present, kind, name = np.zeros(MOST_THINGS, bool), np.zeros(MOST_THINGS, np.int64), np.zeros(MOST_THINGS, np.int64)
         place, heading = np.zeros((MOST_THINGS, 2), np.float32), np.zeros(MOST_THINGS, np.float32)
@@ -105,6 +105,6 @@ class TabletopViews:
         return things
 
 
-def _number(seed: int, index: int) -> int:
+def number_of_view(seed: int, index: int) -> int:
     """A scene's seed far from those of episodes, which are small numbers."""
     return 10_000_000 + 100_000_000 * seed + index

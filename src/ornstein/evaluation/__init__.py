@@ -1,24 +1,15 @@
-"""Measuring: statistics whose intervals mean something, and rollouts, where policies and simulation meet."""
+"""Measuring: statistics whose intervals mean something, and trials, where policies and simulation meet."""
 
 from ornstein.evaluation.pictures import QualityReport, Rate, SetQuality, alignment_rates, quality_report
-from ornstein.evaluation.rollouts import (
-    DEMO_SEED,
-    TEST_SEED,
-    VALIDATION_SEED,
-    EpisodeResult,
-    EvaluationResult,
-    evaluate_policy,
-    rollout,
-)
+from ornstein.evaluation.seeds import DEMO_SEED, FIRST_SEEDS, TEST_SEED, VALIDATION_SEED
 from ornstein.evaluation.statistics import mcnemar_exact, newcombe_difference, paired_bootstrap, wilson_interval
 from ornstein.evaluation.suites import SuiteComparison, SuiteResult, compare_results, evaluate_suite
 
 __all__ = [
     "DEMO_SEED",
+    "FIRST_SEEDS",
     "TEST_SEED",
     "VALIDATION_SEED",
-    "EpisodeResult",
-    "EvaluationResult",
     "QualityReport",
     "Rate",
     "SetQuality",
@@ -26,12 +17,10 @@ __all__ = [
     "SuiteResult",
     "alignment_rates",
     "compare_results",
-    "evaluate_policy",
     "evaluate_suite",
     "mcnemar_exact",
     "newcombe_difference",
     "paired_bootstrap",
     "quality_report",
-    "rollout",
     "wilson_interval",
 ]

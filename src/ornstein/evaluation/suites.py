@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 
 from ornstein.core.errors import DataError, OrnsteinError, unknown_name
 from ornstein.core.progress import track
-from ornstein.evaluation.rollouts import FIRST_SEEDS, Split
+from ornstein.evaluation.seeds import FIRST_SEEDS, Split
 from ornstein.evaluation.statistics import mcnemar_exact, newcombe_difference, wilson_interval
 from ornstein.evaluation.trials import Notebook, Trial, arm_of, command_line, load_player, trials
 from ornstein.evaluation.videos import write_video
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _MOST_EPISODES = 1_000_000
 _SUCCESSES_SHOWN, _FAILURES_SHOWN = 4, 16
 _SAME = 0.05
+_VIDEO_NAME = re.compile(r"(success|failure)-\d+\.mp4")
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,9 @@ def evaluate_suite(
         "arm": arm_of(player.contract),
     }
     out = Path(out)
+    prepare_output(out)
     seeds = range(first, first + episodes)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         notebook = Notebook(out, settings, overwrite=overwrite)
         started = time.perf_counter()
         done = {trial.seed for trial in notebook.trials} & set(seeds)
@@ -116,6 +118,28 @@ def evaluate_suite(
             f"cannot write into {out}: {(error.strerror or str(error)).lower()}; choose another folder"
         ) from error
     return SuiteResult(record, videos)
+
+
+def prepare_output(out: Path) -> None:
+    """Before minutes of simulation: can the results be kept, and would anything else be lost?
+
+    Raises:
+        DataError: `out/videos`, which is replaced, holds files of another origin. OrnsteinError: it cannot be written.
+    """
+    strangers = [path.name for path in (out / "videos").glob("*") if not _VIDEO_NAME.fullmatch(path.name)]
+    if strangers:
+        raise DataError(f"{out / 'videos'} holds files that are not of an evaluation ({strangers[0]}): choose another folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for stale in (*out.glob(".videos.tmp-*"), *out.glob(".results.json.tmp-*")):  # of an evaluation that was killed
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+        probe = out / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OrnsteinError(
+            f"cannot write into {out}: {(error.strerror or str(error)).lower()}; choose another folder"
+        ) from error
 
 
 def _shown(ordered: Sequence[Trial]) -> list[Trial]:

@@ -9,8 +9,9 @@ As in the paper, the seven dimensions of an action are classified in parallel, f
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int64, UInt8
 
 ACTION_SIZE = 7
+#: The first tokens' maps may be taught to point: at what is moved, and at where it goes.
+POINTERS = 2
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class RT1Config:
     """
 
     image_size: int = 128
-    history: int = 3
+    history: int = 2
     channels: tuple[int, int] = (32, 64)
     blocks: tuple[int, int] = (1, 3)
     tokens: int = 8
@@ -50,7 +53,8 @@ class RT1Config:
         channels = {f"channels[{k}]": number for k, number in enumerate(self.channels)}
         require_multiples(NORM_GROUPS, "normalised in groups", channels)
         require_multiples(DOWNSAMPLING, "the convolutions make it so many times smaller", {"image_size": self.image_size})
-        require_at_least(1, history=self.history, tokens=self.tokens, depth=self.depth, heads=self.heads)
+        require_at_least(1, history=self.history, depth=self.depth, heads=self.heads)
+        require_at_least(POINTERS, tokens=self.tokens)
         require_multiples(self.heads, "the number of heads", {"width": self.width})
         require_at_least(2, num_bins=self.num_bins)
         require_at_least(0, **{f"blocks[{k}]": number for k, number in enumerate(self.blocks)})
@@ -96,10 +100,9 @@ class RT1(nn.Module):
             sentence: the encoder's vector. state: the arm's state at each frame, in the contract's units.
         """
         if pictures.dtype == torch.uint8:
-            pictures = pictures.permute(0, 1, 4, 2, 3).float() / 255
+            pictures = _as_floats(pictures)
         batch, frames = pictures.shape[:2]
-        words = ((sentence - self.sentence_mean) / self.sentence_std).repeat_interleave(frames, dim=0)
-        tokens_NKD, maps_NKP = self.token_learner(self.vision(pictures.flatten(0, 1), words))
+        tokens_NKD, maps_NKP = self._look(pictures.flatten(0, 1), sentence.repeat_interleave(frames, dim=0))
         tokens_BTKD = tokens_NKD.unflatten(0, (batch, frames))
         if self.state_in is not None:
             state_BT1D = self.state_in((state - self.state_mean) / self.state_std)[:, :, None]
@@ -108,6 +111,16 @@ class RT1(nn.Module):
         logits = self.head(read_BTD).float().unflatten(-1, (ACTION_SIZE, self.config.num_bins))
         return logits, maps_NKP.unflatten(0, (batch, frames))
 
+    def point(
+        self, pictures: Float[Tensor, "batch 3 height width"], sentence: Float[Tensor, "batch 512"]
+    ) -> Float[Tensor, "batch tokens cells"]:
+        """Logits of TokenLearner's maps alone."""
+        return self._look(pictures, sentence)[1]
+
+    def _look(self, pictures_N3HW: Tensor, sentence_ND: Tensor) -> tuple[Tensor, Tensor]:
+        words = (sentence_ND - self.sentence_mean) / self.sentence_std
+        return self.token_learner(self.vision(pictures_N3HW, words))
+
 
 def rt1_loss(
     model: RT1,
@@ -115,21 +128,23 @@ def rt1_loss(
     sentence: Float[Tensor, "batch 512"],
     state: Float[Tensor, "batch frames state"],
     tokens: Int64[Tensor, "batch frames 7"],
-    target_pixel: Float[Tensor, "batch frames 2"],
+    pointers: Float[Tensor, "batch frames 2 2"],
     rng: torch.Generator,
     *,
     smoothing_bins: float,
-    attention_supervision: float,
+    pointing: float,
     color_jitter: float,
+    views: PointedTensors | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy over the seven tokens of every frame, plus a training aid.
 
     Args:
-        tokens: the expert's actions. target_pixel: centre of the named block, (column, row) in [−1, 1].
+        tokens: the expert's actions. pointers: what the task moves and where to, (column, row) in [−1, 1].
         smoothing_bins: standard deviation in bins of a Gaussian around the expert's bin; neighbours are nearly right. 0: one-hot.
-        attention_supervision: weight of the cross-entropy between TokenLearner's first map and the block's cell. From action
-            labels alone, telling which word means which drawing takes many more episodes; nothing of it is used when acting.
+        pointing: weight of `pointing_loss`. From action labels alone, telling which word means which drawing takes many more
+            episodes; nothing of it is used when acting.
         color_jitter: largest relative change of brightness and contrast, drawn once a window.
+        views: stills with sentences, for pointing alone.
     """
     logits, maps = model(_jitter(pictures, color_jitter, rng), sentence, state)
     log_probabilities = logits.log_softmax(-1)
@@ -139,29 +154,62 @@ def rt1_loss(
         cross_entropy = -(soft * log_probabilities).sum(-1)
     else:
         cross_entropy = -log_probabilities.gather(-1, tokens[..., None]).squeeze(-1)
-    grid = model.token_learner.grid
-    cell = ((target_pixel + 1) / 2 * grid).long().clamp(0, grid - 1)
-    pointing = functional.cross_entropy(maps[:, :, 0].flatten(0, 1), (cell[..., 1] * grid + cell[..., 0]).flatten())
-    loss = cross_entropy.mean() + attention_supervision * pointing
+    aimed, goals = maps.flatten(0, 1), pointers.flatten(0, 1)
+    if views is not None:
+        stills = _jitter(views.pictures[:, None], color_jitter, rng)[:, 0]
+        aimed, goals = torch.cat([aimed, model.point(stills, views.sentence)]), torch.cat([goals, views.pointers])
+    pointed = pointing_loss(aimed, goals)
+    loss = cross_entropy.mean() + pointing * pointed
     with torch.no_grad():
-        gripper = (
-            ((logits[..., 6, :].argmax(-1) >= logits.shape[-1] // 2) == (tokens[..., 6] >= logits.shape[-1] // 2)).float().mean()
-        )
+        half = logits.shape[-1] // 2
+        gripper = ((logits[..., 6, :].argmax(-1) >= half) == (tokens[..., 6] >= half)).float().mean()
         error = (logits[..., :3, :].argmax(-1) - tokens[..., :3]).abs().float().mean()
-        seen = maps[:, :, 0].argmax(-1)
-        near = torch.maximum((seen // grid - cell[..., 1]).abs(), (seen % grid - cell[..., 0]).abs()) <= 1
     return loss, {
         "tokens": cross_entropy.mean().detach(),
-        "pointing": pointing.detach(),
-        "points_right": near.float().mean(),
+        "pointing": pointed.detach(),
+        "points_right": _points_right(aimed, goals).mean(),
         "bins_off": error,
         "gripper_right": gripper,
     }
 
 
+class PointedTensors(NamedTuple):
+    """Stills for pointing: pictures uint8 (N, H, W, 3), sentence vectors (N, 512), pointers (N, 2, 2)."""
+
+    pictures: Tensor
+    sentence: Tensor
+    pointers: Tensor
+
+
+def pointing_loss(maps: Float[Tensor, "batch tokens cells"], pointers: Float[Tensor, "batch 2 2"]) -> Tensor:
+    """Cross-entropy between the first two maps and the pointers, each shared among its four nearest cells so that the map's mean
+    place is the pointer's."""
+    grid = math.isqrt(maps.shape[-1])
+    place = ((pointers + 1) / 2 * grid - 0.5).clamp(0, grid - 1)
+    cells = torch.arange(grid, device=maps.device)
+    column, row = (functional.relu(1 - (place[..., axis, None] - cells).abs()) for axis in (0, 1))
+    wanted = (row[..., :, None] * column[..., None, :]).flatten(-2)
+    return -(wanted * maps[:, :POINTERS].log_softmax(-1)).sum(-1).mean()
+
+
+@torch.no_grad()
+def _points_right(maps: Tensor, pointers: Tensor) -> Tensor:
+    """Whether a map is highest within a cell of its pointer, (batch, 2)."""
+    grid = math.isqrt(maps.shape[-1])
+    best = maps[:, :POINTERS].argmax(-1)
+    place = ((pointers + 1) / 2 * grid).floor().clamp(0, grid - 1)
+    away = torch.maximum((best // grid - place[..., 1]).abs(), (best % grid - place[..., 0]).abs())
+    return (away <= 1).float()
+
+
+def _as_floats(pictures: Tensor) -> Tensor:
+    """Bytes, channels last → [0, 1], channels first."""
+    return pictures.permute(0, 1, 4, 2, 3).float() / 255
+
+
 def _jitter(pictures: Tensor, amount: float, rng: torch.Generator) -> Tensor:
     """Brightness and contrast changed a little, the same for all frames of a window; floats, channels first."""
-    floats = pictures.permute(0, 1, 4, 2, 3).float() / 255
+    floats = _as_floats(pictures)
     if amount <= 0:
         return floats
     shape = (len(floats), 1, 1, 1, 1)

@@ -1,13 +1,14 @@
-"""Recipe `rt1-tabletop`: a small RT-1 that picks up the named block. `ornstein train rt1-tabletop`.
+"""Recipe `rt1-tabletop`: a small RT-1 that does all eight skills of the tabletop. `ornstein train rt1-tabletop`.
 
-It first lets the scripted expert record its demonstrations (about three minutes), then imitates them.
+It first lets the scripted expert record its demonstrations (a quarter of an hour on one core), draws stills for pointing (five minutes), then
+imitates.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -23,23 +24,26 @@ if TYPE_CHECKING:
     from ornstein.actions import UniformBins
     from ornstein.core.contract import EmbodimentContract
     from ornstein.data.lerobot import LeRobotDataset
-    from ornstein.data.robot_windows import Windows
+    from ornstein.data.pointed_views import PointedViews
+    from ornstein.data.robot_windows import RobotWindows
     from ornstein.language import UniversalSentenceEncoder
     from ornstein.training import Batch, TrainResult
 
+CAMERA = "front"
 _PREVIEW_SIZE = 160
+_PREVIEW_SUITE = "all"
 
 
 def _optimization() -> Optimization:
     return Optimization(
-        steps=4400,
-        batch_size=48,
+        steps=10_000,
+        batch_size=32,
         learning_rate=1.5e-3,
         warmup_steps=150,
         weight_decay=0.02,
-        ema_decay=0.997,
-        checkpoint_every=200,
-        preview_every=500,
+        ema_decay=0.998,
+        checkpoint_every=250,
+        preview_every=1000,
     )
 
 
@@ -48,26 +52,30 @@ class RT1TabletopRecipe:
     """Every hyper-parameter of the shipped policy.
 
     data: the demonstrations' folder, recorded if it is missing; `data` in the run's folder unless given.
-    episodes, data_seed, disturbance: of the recording; see `ornstein data generate --help`.
-    smoothing_bins, attention_supervision, color_jitter: see `ornstein.policies.rt1_loss`.
+    episodes, data_seed, disturbance, vary: of the recording; see `ornstein data generate --help`. views: stills for pointing, each with
+    four sentences; a window brings one along. 0: none. cache: where decoded pictures and stills are kept; `cache` in the run's folder.
+    smoothing_bins, pointing, color_jitter: see `ornstein.policies.rt1_loss`.
     preview_episodes: validation scenes that are tried at every preview.
     """
 
     network: RT1Config = field(default_factory=RT1Config)
     optimization: Optimization = field(default_factory=_optimization)
     data: Path | None = None
-    episodes: int = 1500
+    cache: Path | None = None
+    episodes: int = 6000
     data_seed: int = 0
-    disturbance: float = 0.15
+    disturbance: float = 0.05
+    vary: tuple[Literal["lights", "table", "camera", "sizes"], ...] = ("lights", "table")
+    views: int = 20_000
     smoothing_bins: float = 1.5
-    attention_supervision: float = 0.3
+    pointing: float = 0.3
     color_jitter: float = 0.1
-    preview_episodes: int = 20
+    preview_episodes: int = 40
 
     def __post_init__(self) -> None:
         require_seeds(data_seed=self.data_seed)
         require_at_least(1, episodes=self.episodes, preview_episodes=self.preview_episodes)
-        require_at_least(0, smoothing_bins=self.smoothing_bins, attention_supervision=self.attention_supervision)
+        require_at_least(0, smoothing_bins=self.smoothing_bins, pointing=self.pointing, views=self.views)
         require_shares(disturbance=self.disturbance, color_jitter=self.color_jitter)
 
 
@@ -75,42 +83,33 @@ def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = F
     """Record, train, export to `out/model`; the success rate on a few validation scenes lands in `out/previews`."""
 
     from ornstein.actions import UniformBins
-    from ornstein.data.generate import generate_dataset
-    from ornstein.data.robot_windows import RobotWindows
     from ornstein.language import UniversalSentenceEncoder
-    from ornstein.policies import rt1_loss
+    from ornstein.policies import PointedTensors, rt1_loss
     from ornstein.training import RunFolder, initialise, main_process_first, train
 
     RunFolder(out).check(resume=resume)
-    folder = recipe.data or out / "data"
     with main_process_first():  # the others read what it has recorded
-        if not folder.exists():
-            generate_dataset(
-                folder,
-                episodes=recipe.episodes,
-                seed=recipe.data_seed,
-                noise=recipe.disturbance,
-                image_size=recipe.network.image_size,
-            )
-        data, contract = _demonstrations(folder, recipe.network.image_size)
-        windows = RobotWindows(data, "front", recipe.network.history, out / "cache", seed=recipe.data_seed)
+        data, contract = _demonstrations(recipe, recipe.data or out / "data")
+        windows, views = _examples(recipe, data, recipe.cache or out / "cache")
     bins = UniformBins.from_contract(contract, recipe.network.num_bins)
     _, clipped = bins.encode(data.actions)
     if clipped:
-        raise DataError(f"{clipped} numbers in the actions of {folder} lie outside the contract's bounds: record them again")
+        raise DataError(f"{clipped} numbers in the actions of {data.folder} lie outside the contract's bounds: record them again")
     encoder = UniversalSentenceEncoder()
 
     def batch_of(indices: np.ndarray) -> Batch:
-        return _batch(windows.at(indices), encoder, bins, recipe.network.state_size)
+        return _batch(indices, windows, views, encoder, bins, recipe.network.state_size)
 
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        stills = {name: batch.pop(f"view_{name}") for name in PointedTensors._fields if f"view_{name}" in batch}
         return rt1_loss(
             model,  # type: ignore[arg-type]
             **batch,
             rng=rng,
             smoothing_bins=recipe.smoothing_bins,
-            attention_supervision=recipe.attention_supervision,
+            pointing=recipe.pointing,
             color_jitter=recipe.color_jitter,
+            views=PointedTensors(**stills) if stills else None,
         )
 
     return train(
@@ -122,12 +121,57 @@ def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = F
         recipe="rt1-tabletop",
         kind="rt1",
         config=asdict(recipe.network),
-        hyper_parameters={**asdict(recipe), "data": str(recipe.data or ""), "data_fingerprint": data.fingerprint},
+        hyper_parameters={
+            **asdict(recipe),
+            "data": str(recipe.data or ""),
+            "cache": str(recipe.cache or ""),
+            "data_fingerprint": data.fingerprint,
+        },
         contract=contract,
         preview=lambda model, step, path: _preview(model, contract, recipe.preview_episodes, path),
         card=_card(data),
         resume=resume,
     )
+
+
+def _demonstrations(recipe: RT1TabletopRecipe, folder: Path) -> tuple[LeRobotDataset, EmbodimentContract]:
+    """The data, recorded if they are missing, and the contract of a policy that sees their front camera, statistics included.
+
+    Raises:
+        ContractError: no contract, or another body's. DataError: a scene that evaluations use.
+    """
+    from ornstein.data.demonstrations import record_demonstrations
+    from ornstein.data.lerobot import LeRobotDataset
+    from ornstein.data.recording import FIRST_EVALUATION_SEED
+    from ornstein.simulation.tabletop import contract as tabletop_contract
+
+    cameras = {CAMERA: recipe.network.image_size}
+    if not folder.exists():
+        record_demonstrations(
+            folder, episodes=recipe.episodes, seed=recipe.data_seed, noise=recipe.disturbance, cameras=cameras, vary=recipe.vary
+        )
+    data = LeRobotDataset(folder)
+    if data.contract is None:
+        raise ContractError(f"{folder} has no contract: nobody can tell what its numbers mean; record it with this ornstein")
+    seen = data.contract.seeing((CAMERA,))
+    seen.require_match(tabletop_contract(cameras), f"the data in {folder}", "the tabletop")
+    seeds = [episode.seed for episode in data.episodes if episode.seed is not None and episode.seed >= FIRST_EVALUATION_SEED]
+    if seeds:
+        raise DataError(f"{folder} holds scene {seeds[0]}, and scenes from {FIRST_EVALUATION_SEED} on belong to evaluations")
+    return data, seen
+
+
+def _examples(recipe: RT1TabletopRecipe, data: LeRobotDataset, cache: Path) -> tuple[RobotWindows, PointedViews | None]:
+    from ornstein.data.pointed_views import PointedViews
+    from ornstein.data.robot_windows import RobotWindows
+    from ornstein.simulation.tabletop import Variation
+
+    windows = RobotWindows(data, CAMERA, recipe.network.history, cache, seed=recipe.data_seed)
+    if not recipe.views:
+        return windows, None
+    look: dict[str, bool] = dict.fromkeys(recipe.vary, True)
+    size = recipe.network.image_size
+    return windows, PointedViews(recipe.views, cache, size=size, seed=recipe.data_seed, variation=Variation(**look))
 
 
 def _network(config: RT1Config, data: LeRobotDataset, encoder: UniversalSentenceEncoder) -> RT1:
@@ -144,62 +188,53 @@ def _network(config: RT1Config, data: LeRobotDataset, encoder: UniversalSentence
     return model
 
 
-def _batch(drawn: Windows, encoder: UniversalSentenceEncoder, bins: UniformBins, state_size: int) -> Batch:
-    """Windows as `rt1_loss` takes them."""
+def _batch(
+    indices: np.ndarray,
+    windows: RobotWindows,
+    views: PointedViews | None,
+    encoder: UniversalSentenceEncoder,
+    bins: UniformBins,
+    state_size: int,
+) -> Batch:
+    """Windows, and as many stills, as `rt1_loss` takes them."""
     import torch
 
-    return {
+    drawn = windows.at(indices)
+    batch = {
         "pictures": torch.from_numpy(drawn.pictures),
         "sentence": torch.from_numpy(encoder.encode(drawn.tasks)),
         "state": torch.from_numpy(drawn.states[..., :state_size]),
         "tokens": torch.from_numpy(bins.encode(drawn.actions)[0]),
-        "target_pixel": torch.from_numpy(drawn.target_pixels),
+        "pointers": torch.from_numpy(drawn.pointers),
     }
-
-
-def _demonstrations(folder: Path, image_size: int) -> tuple[LeRobotDataset, EmbodimentContract]:
-    """The data and their contract, statistics included, if they come from this tabletop and from no scene of an evaluation.
-
-    Raises:
-        ContractError: no contract, or another body's. DataError: a scene that evaluations use.
-    """
-    from ornstein.data.lerobot import LeRobotDataset
-    from ornstein.data.recording import FIRST_EVALUATION_SEED
-    from ornstein.simulation import contract as tabletop_contract
-
-    data = LeRobotDataset(folder)
-    if data.contract is None:
-        raise ContractError(f"{folder} has no contract: nobody can tell what its numbers mean; record it with this ornstein")
-    data.contract.require_match(tabletop_contract(image_size), f"the data in {folder}", "the tabletop")
-    seeds = [episode.seed for episode in data.episodes if episode.seed is not None and episode.seed >= FIRST_EVALUATION_SEED]
-    if seeds:
-        raise DataError(f"{folder} holds scene {seeds[0]}, and scenes from {FIRST_EVALUATION_SEED} on belong to evaluations")
-    return data, data.contract
+    if views is not None:
+        stills = views.at(indices)
+        batch["view_pictures"] = torch.from_numpy(stills.pictures)
+        batch["view_sentence"] = torch.from_numpy(encoder.encode(stills.sentences))
+        batch["view_pointers"] = torch.from_numpy(stills.pointers)
+    return batch
 
 
 def _preview(model: nn.Module, contract: EmbodimentContract, episodes: int, path: Path) -> None:
-    """The last picture of each validation episode as a contact sheet, named by the success so far."""
+    """The last picture of each validation scene as a contact sheet, named by the success so far."""
     import copy
 
-    from PIL import Image
-
-    from ornstein.evaluation.rollouts import VALIDATION_SEED, rollout
+    from ornstein.data.pictures import contact_sheet
+    from ornstein.evaluation import FIRST_SEEDS
+    from ornstein.evaluation.trials import PolicyPlayer, try_scene, world_for
     from ornstein.policies import RT1Policy
-    from ornstein.simulation import Replay, TabletopEnv
+    from ornstein.simulation.tabletop import Replay, suite
 
-    policy = RT1Policy(copy.deepcopy(model), contract)  # type: ignore[arg-type]
-    env, replay = TabletopEnv(image_size=contract.cameras[0].height), Replay(image_size=_PREVIEW_SIZE)
+    player = PolicyPlayer(RT1Policy(copy.deepcopy(model), contract))  # type: ignore[arg-type]
+    env, replay = world_for(contract, suite(_PREVIEW_SUITE)), Replay(image_size=_PREVIEW_SIZE)
     try:
-        results = [rollout(policy, env, VALIDATION_SEED + k) for k in range(episodes)]
-        last = [replay.pictures(result.scene, result.film[-1:])[0] for result in results]
+        tried = [try_scene(player, env, FIRST_SEEDS["validation"] + k) for k in range(episodes)]
+        last = [replay.pictures(trial.scene, trial.film[-1:])[0] for trial in tried]
     finally:
         env.close()
         replay.close()
-    won = sum(result.success for result in results)
-    columns = min(10, episodes)
-    last += [np.full_like(last[0], 255)] * (-len(last) % columns)
-    rows = [np.concatenate(last[k : k + columns], axis=1) for k in range(0, len(last), columns)]
-    Image.fromarray(np.concatenate(rows)).save(path.with_stem(f"{path.stem}-success-{won}-of-{episodes}"))
+    won = sum(trial.success for trial in tried)
+    contact_sheet(np.stack(last), columns=min(10, episodes)).save(path.with_stem(f"{path.stem}-success-{won}-of-{episodes}"))
 
 
 def _card(data: LeRobotDataset) -> str:

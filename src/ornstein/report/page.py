@@ -82,7 +82,7 @@ class RobotSection:
     explanation: str
     rows: tuple[tuple[str, str, str], ...]
     videos: tuple[Video, ...]
-    compared: str = "instruction given"
+    compared: str = "asked for"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from ornstein.simulation.tabletop.canvas import Canvas
 from ornstein.simulation.tabletop.painting import illuminate
 from ornstein.simulation.tabletop.progress import Progress
 from ornstein.simulation.tabletop.sampling import Variation, sample_scene
-from ornstein.simulation.tabletop.scene import Scene
+from ornstein.simulation.tabletop.scene import Scene, Task
+from ornstein.simulation.tabletop.success import goal_position
 from ornstein.simulation.tabletop.world import CONTROL_HZ, TabletopWorld, project
 
 if TYPE_CHECKING:
@@ -207,13 +208,24 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
             self._window.close()
             self._window = None
 
-    def target_pixel(self) -> NDArray[np.float32]:
-        """What the current task moves, in the front picture, (column, row) in [−1, 1]: for training aids, never for policies."""
+    def pointers(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What the current task moves and where to, in the front picture, (column, row) in [−1, 1]: for training aids, never for
+        policies.
+
+        A drawer's handle and a block to be lifted have no other place to go to: for them both are the same.
+        """
         if self.scene is None:
             raise DataError("call reset first")
-        block = self.progress.task.block
-        point = self.world.handle_position() if block is None else self.world.moment().positions[block]
-        return project(self.world, "front", point)
+        return self.pointers_of(self.progress.task)
+
+    def pointers_of(self, task: Task) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same for any task of this scene, as if it began where the current one did."""
+        if self.scene is None:
+            raise DataError("call reset first")
+        now = self.world.moment()
+        moved = self.world.handle_position() if task.block is None else now.positions[task.block]
+        goal = goal_position(self.scene, task, now, self.progress.history)
+        return project(self.world, "front", moved), project(self.world, "front", moved if goal is None else goal)
 
     def _floor(self) -> float:
         """The height [m] of the tool below which a tilted gripper's lower finger would press into the table."""

@@ -27,7 +27,7 @@ class Episode:
     """T steps: what was seen before each action, and the action that the expert wanted.
 
     frames: {camera: uint8 (T, H, W, 3)}. states: float32 (T, 7). actions: float32 (T, 7), clean even where the executed one
-    was disturbed. target_pixels: float32 (T, 2), what the current task moves in the front picture, [−1, 1].
+    was disturbed. target_pixels, goal_pixels: float32 (T, 2), what the current task moves and where to, see `TabletopEnv.pointers`.
     """
 
     seed: int
@@ -36,6 +36,7 @@ class Episode:
     states: NDArray[np.float32]
     actions: NDArray[np.float32]
     target_pixels: NDArray[np.float32]
+    goal_pixels: NDArray[np.float32]
     success: bool
 
     @property
@@ -66,14 +67,14 @@ def generate_episode(env: TabletopEnv, seed: int, *, noise: float = 0.0) -> Epis
     if leaked:
         raise DataError(f"scene {seed} must not be recorded: {'; '.join(leaked)} is kept for evaluation")
     expert = Expert(sample_style(rng))
-    seen, states, actions, pixels = [], [], [], []
+    seen, states, actions, pointers = [], [], [], []
     disturbed, done, reward = 0, False, 0.0
     while not done:
         action = expert.act(env)
         seen.append(observation.get("pixels", {}))
         states.append(observation["agent_pos"])
         actions.append(action)
-        pixels.append(env.target_pixel())
+        pointers.append(env.pointers())
         if disturbed == 0 and rng.random() < noise:
             disturbed = _RUN_LENGTH
         executed = action.copy()
@@ -89,6 +90,7 @@ def generate_episode(env: TabletopEnv, seed: int, *, noise: float = 0.0) -> Epis
         frames={camera: np.stack([frame[camera] for frame in seen]) for camera in seen[0]},
         states=np.stack(states),
         actions=np.stack(actions),
-        target_pixels=np.stack(pixels),
+        target_pixels=np.stack([target for target, _ in pointers]),
+        goal_pixels=np.stack([goal for _, goal in pointers]),
         success=reward > 0,
     )

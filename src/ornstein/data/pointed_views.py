@@ -1,0 +1,141 @@
+"""Still pictures of the tabletop with sentences about them, and where what a sentence speaks of is: for learning which word means which drawing.
+
+An episode shows one arrangement and one sentence for seconds. A view costs one picture, and many sentences fit it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, get_args
+
+import numpy as np
+
+from ornstein.core.errors import DataError
+from ornstein.core.progress import track
+from ornstein.data.tabletop_views import number_of_view
+from ornstein.simulation.tabletop import TabletopEnv, Task, Variation, leaks, sample_scene
+from ornstein.simulation.tabletop.instructions import instruct
+from ornstein.simulation.tabletop.scene import Direction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ornstein.simulation.tabletop import Scene
+
+
+class PointedBatch(NamedTuple):
+    """B pictures, uint8 (B, S, S, 3); a sentence for each; what is moved and where to, float32 (B, 2, 2), see `TabletopEnv.pointers`."""
+
+    pictures: NDArray[np.uint8]
+    sentences: list[str]
+    pointers: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the views are made of; their cache is named by it."""
+
+    count: int
+    sentences: int
+    size: int
+    seed: int
+    variation: Variation
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+class PointedViews:
+    """`count` views with up to `sentences` sentences each, drawn once and kept in a folder; pair i of the stream is a function of (seed, i)."""
+
+    def __init__(
+        self, count: int, cache: Path, *, sentences: int = 4, size: int = 128, seed: int = 0, variation: Variation | None = None
+    ) -> None:
+        """
+        Args:
+            cache: folder for the pictures. size: side of the front camera's pictures. variation: of the scenes.
+
+        Raises:
+            DataError: a number out of range, or the cache is damaged. RenderingError: there is no headless GL.
+        """
+        if count < 1 or sentences < 1:
+            raise DataError(f"there must be at least one view and one sentence, got {count} and {sentences}")
+        self._seed = seed
+        plan = _Plan(count, sentences, size, seed, Variation() if variation is None else variation)
+        folder = cache / f"views-{plan.fingerprint()}"
+        if not folder.exists():
+            _draw(plan, folder)
+        try:
+            self._pictures = np.load(folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
+            self._pointers = np.load(folder / "pointers.npy", allow_pickle=False)
+            self._said = [(int(view), str(text)) for view, text in json.loads((folder / "sentences.json").read_text("utf8"))]
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"cannot use the views in {folder}: {error}; delete that folder and start again") from error
+
+    def __len__(self) -> int:
+        """Pairs of picture and sentence."""
+        return len(self._said)
+
+    def at(self, indices: NDArray[np.int64]) -> PointedBatch:
+        """The pairs of these numbers of the stream, drawn uniformly."""
+        chosen = [int(np.random.default_rng([self._seed, int(i), 23]).integers(len(self))) for i in indices]
+        views, sentences = zip(*(self._said[k] for k in chosen), strict=True)
+        return PointedBatch(np.asarray(self._pictures[list(views)]), list(sentences), self._pointers[chosen])
+
+
+def _draw(plan: _Plan, folder: Path) -> None:
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    partial.mkdir(parents=True)
+    shape = (plan.count, plan.size, plan.size, 3)
+    pictures = np.lib.format.open_memmap(partial / "pictures.npy", mode="w+", dtype=np.uint8, shape=shape)
+    said: list[tuple[int, str]] = []
+    pointers: list[NDArray[np.float32]] = []
+    env = TabletopEnv(cameras={"front": plan.size})
+    try:
+        for k in track(range(plan.count), plan.count, "drawing views"):
+            scene = sample_scene(number_of_view(plan.seed, k), plan.variation)
+            rng = np.random.default_rng([plan.seed, k, 29])
+            pictures[k] = env.reset(options={"scene": scene})[0]["pixels"]["front"]
+            for task, sentence in _sentences(scene, rng, plan.sentences):
+                said.append((k, sentence))
+                pointers.append(np.stack(env.pointers_of(task)))
+        pictures.flush()
+        np.save(partial / "pointers.npy", np.stack(pointers))
+        (partial / "sentences.json").write_text(json.dumps(said, ensure_ascii=False), encoding="utf8")
+        partial.rename(folder)
+    finally:
+        env.close()
+
+
+def _sentences(scene: Scene, rng: np.random.Generator, most: int) -> Iterator[tuple[Task, str]]:
+    """Things that could be asked for in this scene, and that robot data may ask for."""
+    possible = list(_possible(scene))
+    left = most
+    for place in rng.permutation(len(possible)):
+        task = possible[int(place)]
+        sentence = instruct((task,), scene.blocks, scene.mats, rng)
+        if not leaks(replace(scene, tasks=(task,), instruction=sentence)):
+            yield task, sentence
+            left -= 1
+        if left == 0:
+            return
+
+
+def _possible(scene: Scene) -> Iterator[Task]:
+    blocks = range(len(scene.blocks))
+    for k in blocks:
+        yield Task("pick", k)
+        yield from (Task("push", k, direction=direction) for direction in get_args(Direction))
+        yield from (Task(skill, k, other) for other in blocks if other != k for skill in ("move_near", "stack"))
+        yield from (Task("place_on_mat", k, mat=mat) for mat in range(len(scene.mats)))
+        if scene.bowl is not None:
+            yield Task("place_in_bowl", k)
+    if scene.cabinet is not None:
+        yield Task("open_drawer")
+        yield Task("close_drawer")
