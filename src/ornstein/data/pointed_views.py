@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
@@ -111,20 +112,21 @@ def _draw(plan: _Plan, folder: Path) -> None:
         partial.rename(folder)
     finally:
         env.close()
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _sentences(scene: Scene, rng: np.random.Generator, most: int) -> Iterator[tuple[Task, str]]:
-    """Things that could be asked for in this scene, and that robot data may ask for."""
-    possible = list(_possible(scene))
-    left = most
-    for place in rng.permutation(len(possible)):
-        task = possible[int(place)]
-        sentence = instruct((task,), scene.blocks, scene.mats, rng)
-        if not leaks(replace(scene, tasks=(task,), instruction=sentence)):
-            yield task, sentence
-            left -= 1
-        if left == 0:
-            return
+    """Things that could be asked for in this scene and that robot data may ask for: of every skill as many, while there are any."""
+    possible: dict[str, list[Task]] = {}
+    for task in _possible(scene):
+        if not leaks(replace(scene, tasks=(task,), instruction="")):
+            possible.setdefault(task.skill, []).append(task)
+    for _ in range(min(most, sum(map(len, possible.values())))):
+        skill = sorted(possible)[int(rng.integers(len(possible)))]
+        task = possible[skill].pop(int(rng.integers(len(possible[skill]))))
+        if not possible[skill]:
+            del possible[skill]
+        yield task, instruct((task,), scene.blocks, scene.mats, rng)
 
 
 def _possible(scene: Scene) -> Iterator[Task]:

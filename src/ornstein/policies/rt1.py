@@ -103,13 +103,13 @@ class RT1(nn.Module):
             pictures = _as_floats(pictures)
         batch, frames = pictures.shape[:2]
         tokens_NKD, maps_NKP = self._look(pictures.flatten(0, 1), sentence.repeat_interleave(frames, dim=0))
-        tokens_BTKD = tokens_NKD.unflatten(0, (batch, frames))
+        tokens_BTKD = tokens_NKD.view(batch, frames, *tokens_NKD.shape[1:])
         if self.state_in is not None:
             state_BT1D = self.state_in((state - self.state_mean) / self.state_std)[:, :, None]
             tokens_BTKD = torch.cat([tokens_BTKD, state_BT1D.to(tokens_BTKD.dtype)], dim=2)
         read_BTD = self.transformer(tokens_BTKD)
         logits = self.head(read_BTD).float().unflatten(-1, (ACTION_SIZE, self.config.num_bins))
-        return logits, maps_NKP.unflatten(0, (batch, frames))
+        return logits, maps_NKP.view(batch, frames, *maps_NKP.shape[1:])
 
     def point(
         self, pictures: Float[Tensor, "batch 3 height width"], sentence: Float[Tensor, "batch 512"]

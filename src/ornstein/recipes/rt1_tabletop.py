@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -169,7 +169,7 @@ def _examples(recipe: RT1TabletopRecipe, data: LeRobotDataset, cache: Path) -> t
     windows = RobotWindows(data, CAMERA, recipe.network.history, cache, seed=recipe.data_seed)
     if not recipe.views:
         return windows, None
-    look: dict[str, bool] = dict.fromkeys(recipe.vary, True)
+    look: dict[str, Any] = dict.fromkeys(recipe.vary, True)
     size = recipe.network.image_size
     return windows, PointedViews(recipe.views, cache, size=size, seed=recipe.data_seed, variation=Variation(**look))
 

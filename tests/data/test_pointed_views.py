@@ -1,0 +1,103 @@
+"""Stills with sentences: what the sentences name is where the pointers say, and nothing that is kept for evaluation is said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ornstein.core.errors import DataError
+from ornstein.data import pointed_views
+from ornstein.data.pointed_views import PointedViews
+from ornstein.data.tabletop_views import number_of_view
+from ornstein.policies.grammar import Goal, goals_of
+from ornstein.simulation.tabletop import TabletopEnv, held_out_pairs, sample_scene, words
+from ornstein.simulation.tabletop.instructions import is_unseen
+from ornstein.simulation.tabletop.world import project
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def views(cache: Path) -> PointedViews:
+    return PointedViews(40, cache, size=64, seed=3)
+
+
+def _asked(sentence: str) -> Goal:
+    """Read by the grammar of the classical pipeline, which shares no code with what writes sentences."""
+    seen = words("seen")
+    (goal,) = goals_of(sentence, seen.objects, seen.symbols, seen.colours)
+    return goal
+
+
+def test_pointers_are_where_the_named_things_lie(views: PointedViews) -> None:
+    """Looked up in the scene of that number, projected by the world."""
+    drawn = views.at(np.arange(200))
+    env = TabletopEnv(cameras={"front": 64})
+    scenes = {k: sample_scene(number_of_view(3, k)) for k in range(40)}
+    pictures = {env.reset(options={"scene": scene})[0]["pixels"]["front"].tobytes(): k for k, scene in scenes.items()}
+    skills: Counter[str] = Counter()
+    try:
+        for picture, sentence, pointers in zip(*drawn, strict=True):
+            scene = scenes[pictures[picture.tobytes()]]
+            env.reset(options={"scene": scene})
+            order = _asked(sentence)
+            skills[order.skill] += 1
+            if not order.object:
+                expected = project(env.world, "front", env.world.handle_position())
+                np.testing.assert_allclose(pointers, [expected, expected], atol=1e-6)
+                continue
+            (block,) = [k for k, one in enumerate(scene.blocks) if one.name == order.object]
+            moved = env.world.moment().positions[block]
+            np.testing.assert_allclose(pointers[0], project(env.world, "front", moved), atol=1e-6)
+            assert order.skill == "pick" or not np.allclose(pointers[0], pointers[1])
+            if order.skill in ("move_near", "stack"):
+                (other,) = [k for k, one in enumerate(scene.blocks) if one.name == order.reference]
+                np.testing.assert_allclose(pointers[1], project(env.world, "front", env.world.moment().positions[other]), atol=1e-6)
+    finally:
+        env.close()
+    assert len(skills) == 8
+
+
+def test_nothing_kept_for_evaluation_is_said(views: PointedViews) -> None:
+    for sentence in views.at(np.arange(400)).sentences:
+        assert not is_unseen(sentence)
+        order = _asked(sentence)
+        assert (order.skill, order.object) not in held_out_pairs()
+
+
+def test_a_pair_is_a_function_of_its_number_and_views_are_drawn_once(
+    views: PointedViews, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pointed_views, "_draw", lambda plan, folder: pytest.fail("drawn again"))
+    again = PointedViews(40, cache, size=64, seed=3)
+    for one, other in zip(views.at(np.arange(5, 9)), again.at(np.arange(9)), strict=True):
+        np.testing.assert_array_equal(one, other[5:])
+    assert len(views) == len(again) > 100
+
+
+def test_mistakes_are_named(cache: Path, views: PointedViews, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="at least one view"):
+        PointedViews(0, tmp_path)
+    PointedViews(1, tmp_path, size=32)
+    (folder,) = tmp_path.iterdir()
+    (folder / "pictures.npy").write_bytes(b"cut")
+    with pytest.raises(DataError, match="delete that folder"):
+        PointedViews(1, tmp_path, size=32)
+
+
+def test_an_interruption_leaves_nothing_that_passes_for_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(pointed_views, "instruct", stop)
+        with pytest.raises(KeyboardInterrupt):
+            PointedViews(2, tmp_path, size=32)
+    assert not list(tmp_path.iterdir())
+    assert len(PointedViews(2, tmp_path, size=32)) > 2
