@@ -15,12 +15,12 @@ from typing import Annotated, Any, get_args
 
 import numpy as np
 import tyro
+from ornstein.evaluation.rollouts import Control
 from record import RESULTS, share, write
 
 import ornstein
 from ornstein.core.progress import track
 from ornstein.evaluation import TEST_SEED, evaluate_policy, mcnemar_exact
-from ornstein.evaluation.rollouts import Control
 from ornstein.simulation import PickExpert, TabletopEnv, generate_episode
 
 

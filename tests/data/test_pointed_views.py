@@ -58,7 +58,9 @@ def test_pointers_are_where_the_named_things_lie(views: PointedViews) -> None:
             assert order.skill == "pick" or not np.allclose(pointers[0], pointers[1])
             if order.skill in ("move_near", "stack"):
                 (other,) = [k for k, one in enumerate(scene.blocks) if one.name == order.reference]
-                np.testing.assert_allclose(pointers[1], project(env.world, "front", env.world.moment().positions[other]), atol=1e-6)
+                np.testing.assert_allclose(
+                    pointers[1], project(env.world, "front", env.world.moment().positions[other]), atol=1e-6
+                )
     finally:
         env.close()
     assert len(skills) == 8
