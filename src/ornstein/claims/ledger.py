@@ -88,7 +88,12 @@ LEDGER: tuple[Claim, ...] = (
         "refinement:refinement_and_distillation",
         130,
     ),
-    Claim("V1", "end-to-end policies beat perception → state estimation → planning → control"),
+    Claim(
+        "V1",
+        "end-to-end policies beat perception → state estimation → planning → control",
+        "pipeline_or_policy:pipeline_or_policy",
+        40,
+    ),
     Claim("V2", "RT-1: trained on robot data, EfficientNet with FiLM from a sentence encoder"),
     Claim("V3", "RT-2: a vision-language model co-fine-tuned with actions as tokens of its vocabulary"),
     Claim("V4", "actions as 7 tokens of 256 bins with cross-entropy are stabler than regression and multimodal"),

@@ -107,7 +107,7 @@ def evaluate_suite(
         notebook = Notebook(out, settings, overwrite=overwrite)
         started = time.perf_counter()
         done = {trial.seed for trial in notebook.trials} & set(seeds)
-        running = trials(player, source, suite_name, seeds, control=control, workers=workers, done=done)
+        running = trials(player, source, suite(suite_name), seeds, control=control, workers=workers, done=done)
         for trial in track(running, episodes - len(done), "robot episodes"):
             notebook.write(trial)
         record = _record(settings, player, [t for t in notebook.trials if t.seed in set(seeds)], time.perf_counter() - started)

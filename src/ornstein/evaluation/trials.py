@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from ornstein.core.errors import DataError, OrnsteinError, unknown_name
-from ornstein.simulation.tabletop import Expert, Scene, TabletopEnv, contract, suite
+from ornstein.simulation.tabletop import Expert, Scene, TabletopEnv, contract
 from ornstein.simulation.tabletop.arms import ARMS
 from ornstein.simulation.tabletop.instructions import instruct
 from ornstein.simulation.tabletop.splits import words
@@ -196,7 +196,7 @@ def told(scene: Scene, env: TabletopEnv, seed: int, control: Control) -> str:
 def trials(
     player: Player,
     source: str,
-    suite_name: str,
+    chosen: Suite,
     seeds: range,
     *,
     control: Control = "none",
@@ -209,10 +209,9 @@ def trials(
         source: where other processes get the player from: "expert", a shipped policy's name or a checkpoint's folder.
 
     Raises:
-        UnknownNameError: no such suite. DataError, ContractError: another robot. OrnsteinError: a process died.
+        DataError, ContractError: another robot. OrnsteinError: a process died.
     """
     wanted = [seed for seed in seeds if seed not in (done or set())]
-    chosen = suite(suite_name)
     if workers == 1:
         env = world_for(player.contract, chosen)
         try:
@@ -222,7 +221,7 @@ def trials(
             env.close()
         return
     world_for(player.contract, chosen).close()  # before processes start: does it fit?
-    arguments = (source, arm_of(player.contract), suite_name, workers)
+    arguments = (source, arm_of(player.contract), chosen, workers)
     # Neither GL nor torch's threads survive a fork.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, arguments)
     try:
@@ -262,7 +261,7 @@ def load_player(source: str, arm: ArmName = "arm7") -> Player:
 _player: tuple[Player, TabletopEnv] | None = None
 
 
-def _begin(source: str, arm: ArmName, suite_name: str, workers: int) -> None:
+def _begin(source: str, arm: ArmName, chosen: Suite, workers: int) -> None:
     global _player  # noqa: PLW0603  one player and one world a process
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     if source != EXPERT:
@@ -270,7 +269,7 @@ def _begin(source: str, arm: ArmName, suite_name: str, workers: int) -> None:
 
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     player = load_player(source, arm)
-    _player = player, world_for(player.contract, suite(suite_name))
+    _player = player, world_for(player.contract, chosen)
 
 
 def _try(seed: int, control: Control) -> Trial:

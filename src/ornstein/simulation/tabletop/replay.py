@@ -46,9 +46,7 @@ class Replay:
         Raises:
             DataError: a pose has another number of coordinates than this world.
         """
-        illuminate(self._world.model, scene.look)
-        self._canvas.paint(scene)
-        self._world.build(scene)
+        self._build(scene)
         drawn = []
         for pose in film:
             if np.shape(pose) != self._world.data.qpos.shape:
@@ -57,6 +55,16 @@ class Replay:
             self._mujoco.mj_forward(self._world.model, self._world.data)
             drawn.append(self._canvas.picture(self._world.data, camera, self._size))
         return drawn
+
+    def still(self, scene: Scene, camera: str = "front") -> NDArray[np.uint8]:
+        """The scene as an episode finds it, RGB uint8 (size, size, 3)."""
+        self._build(scene)
+        return self._canvas.picture(self._world.data, camera, self._size)
+
+    def _build(self, scene: Scene) -> None:
+        illuminate(self._world.model, scene.look)
+        self._canvas.paint(scene)
+        self._world.build(scene)
 
     def close(self) -> None:
         """Free the GL context."""
