@@ -167,7 +167,7 @@ def _first_picture(replay: Replay, variation: Variation) -> NDArray[np.uint8]:
 
 def _clutter(found: list[Tried]) -> NDArray[np.uint8]:
     steps = [tried for tried in found if tried.condition in _CLUTTER]
-    places = np.arange(1, len(steps) + 1)
+    places = np.arange(1.0, len(steps) + 1)
 
     def of(pick: Callable[[Measure], float], player: str) -> NDArray[np.float64]:
         return np.array([pick(tried.rate(player)) for tried in steps])

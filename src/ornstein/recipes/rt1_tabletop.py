@@ -36,7 +36,7 @@ _PREVIEW_SUITE = "all"
 
 def _optimization() -> Optimization:
     return Optimization(
-        steps=10_000,
+        steps=8000,
         batch_size=32,
         learning_rate=1.5e-3,
         warmup_steps=150,
