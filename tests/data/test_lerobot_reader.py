@@ -194,7 +194,7 @@ def test_a_flipped_bit_is_found_by_the_manifest(toy_dataset: Path, tmp_path: Pat
 
 
 INFO_CASES: list[tuple[dict[str, Any], str]] = [
-    ({"codebase_version": "v2.1"}, r"LeRobotDataset 'v2\.1'.*convert_dataset_v21_to_v30"),
+    ({"codebase_version": "v2.1"}, r"LeRobotDataset 'v2\.1'.*ornstein data convert"),
     ({"codebase_version": "v4.0"}, r"LeRobotDataset 'v4\.0', and 'v3\.0' is what is read here"),
     ({"codebase_version": None}, "LeRobotDataset None"),
     ({"total_episodes": 8}, r"lists 7 episodes and \d+ frames, meta/info\.json says 8"),

@@ -21,6 +21,7 @@ ACTIONS = {
     "inspect": "what a data set holds: episodes, frames, tasks, features, contract",
     "validate": "check every file, count and number of a data set",
     "statistics": "mean, spread, range and quantiles of every number, and what looks wrong with them",
+    "convert": "a LeRobotDataset v2.0, v2.1 or v3.0 as v3.0, without its bad episodes on request",
     "inspect-pictures": "which pictures and captions of a folder a text-to-image model can be trained on",
 }
 
@@ -40,6 +41,8 @@ def data(arguments: list[str]) -> int:
             return call(_validate, rest, "data validate")
         case "statistics":
             return call(_statistics, rest, "data statistics")
+        case "convert":
+            return call(_convert, rest, "data convert")
         case "inspect-pictures":
             return call(_inspect_pictures, rest, "data inspect-pictures")
         case _:
@@ -58,6 +61,7 @@ def _generate(
     front: int = 128,
     wrist: int = 64,
     vary: tuple[Literal["lights", "table", "camera", "sizes"], ...] = (),
+    images: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
     """Record the scripted expert at work on the tabletop, as a LeRobotDataset v3 folder.
 
@@ -73,12 +77,13 @@ def _generate(
         front: Side of the front camera's pictures in pixels; 0 records none.
         wrist: Side of the wrist camera's pictures in pixels; 0 records none.
         vary: Aspects of the look that are drawn at random for each scene.
+        images: Keep every picture as a PNG in the tables, exact and several times as large, instead of H.264 videos.
     """
     from ornstein.data.demonstrations import record_demonstrations
 
     cameras = {name: size for name, size in (("front", front), ("wrist", wrist)) if size}
     made = record_demonstrations(
-        out, suite, episodes=episodes, seed=seed, noise=noise, workers=workers, cameras=cameras, arm=arm, vary=vary
+        out, suite, episodes=episodes, seed=seed, noise=noise, workers=workers, cameras=cameras, arm=arm, vary=vary, images=images
     )
     failed = f"; {len(made.failed_seeds)} failed and were left out" if made.failed_seeds else ""
     print(f"{made.episodes} episodes, {made.frames} frames{failed}")
@@ -173,6 +178,32 @@ def _validate(folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metava
 
     validate_dataset(folder)
     print(f"{folder} is whole")
+    return 0
+
+
+def _convert(
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
+    /,
+    out: Path,
+    skip_bad: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> int:
+    """Write a LeRobotDataset v2.0, v2.1 or v3.0 as v3.0: rows as they are, videos without encoding again, statistics anew.
+
+    Every number is read and every picture decoded. What is stopped goes on with the same command.
+
+    Args:
+        folder: The data set; it is not changed.
+        out: The new folder; an existing one is refused.
+        skip_bad: Leave out episodes that are damaged, and say which and why.
+    """
+    from ornstein.data.lerobot import convert_dataset
+
+    made = convert_dataset(folder, out, skip_bad=skip_bad)
+    for number, reason in made.left_out:
+        print(f"left out episode {number}: {reason}")
+    left = f"; {len(made.left_out)} left out" if made.left_out else ""
+    print(f"{made.episodes} episodes, {made.frames} frames{left}")
+    print(out)
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ornstein.core.errors import DataError, unknown_name
 from ornstein.data.lerobot_episode import DatasetSpec
+from ornstein.data.lerobot_video import VideoEncoding
 from ornstein.data.recording import EXTRA_COLUMNS, Generated, record_dataset
 from ornstein.simulation.tabletop import Episode, TabletopEnv, Variation, contract, generate_episode, suite
 
@@ -31,6 +32,7 @@ def record_demonstrations(
     cameras: Mapping[str, int] | None = None,
     arm: ArmName = "arm7",
     vary: Sequence[Axis] = (),
+    images: bool = False,
 ) -> Generated:
     """Record `episodes` successful episodes from scene seeds `seed`, `seed` + 1, …; failed ones are left out and counted.
 
@@ -40,7 +42,7 @@ def record_demonstrations(
     Args:
         suite_name: which scenes; one whose scenes are kept for evaluation is refused. noise: chance that a disturbance begins at a
             step; see `generate_episode`. workers: processes. cameras: side of the pictures by camera; both by default.
-            vary: aspects of the look that are drawn at random for each scene.
+            vary: aspects of the look that are drawn at random for each scene. images: pictures as PNGs in the tables instead of videos.
 
     Raises:
         DataError: a number out of range, the folder exists or cannot be written, the disk is full, a process died, the expert
@@ -58,7 +60,7 @@ def record_demonstrations(
         raise DataError(f"the scenes of suite {suite_name} are kept for evaluation: robot data must not hold them")
     demonstrating = Demonstrating(variation, noise, None if cameras is None else dict(cameras), arm)
     demonstrating.open().close()  # before processes start: does it exist, and is there a GL?
-    spec = DatasetSpec(contract(cameras, arm), EXTRA_COLUMNS)
+    spec = DatasetSpec(contract(cameras, arm), EXTRA_COLUMNS, None if images else VideoEncoding())
     job = {"expert": "Expert", "suite": suite_name, "vary": sorted(vary), "arm": arm, "seed": seed, "noise": noise}
     return record_dataset(Path(out), spec, demonstrating, job, episodes=episodes, seed=seed, workers=workers)
 

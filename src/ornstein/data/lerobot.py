@@ -16,6 +16,7 @@ from ornstein.data.lerobot_episode import DatasetSpec, RobotEpisode
 from ornstein.data.lerobot_writer import LeRobotWriter
 from ornstein.data.lerobot_reader import EpisodeRow, LeRobotDataset
 from ornstein.data.lerobot_checks import inspect_dataset, validate_dataset
+from ornstein.data.lerobot_convert import Converted, convert_dataset
 
 __all__ = [
     "RobotEpisode",
@@ -27,4 +28,6 @@ __all__ = [
     "EpisodeRow",
     "inspect_dataset",
     "validate_dataset",
+    "Converted",
+    "convert_dataset",
 ]

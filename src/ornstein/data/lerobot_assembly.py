@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ornstein.data.lerobot_episode import DatasetSpec
+    from ornstein.data.lerobot_episode import Layout
     from ornstein.data.lerobot_staging import StagedEpisode
 
 _EPISODES_PER_ROW_GROUP = 100
@@ -39,9 +39,9 @@ class _Place:
     file: int = 0
     filled: int = 0
 
-    def take(self, size: int) -> tuple[int, int]:
+    def take(self, size: int, *, new_file: bool = False) -> tuple[int, int]:
         """(chunk, file) for so many more bytes."""
-        if self.filled and self.filled + size >= self.limit_mb * _MB:
+        if self.filled and (new_file or self.filled + size >= self.limit_mb * _MB):
             self.file, self.filled = self.file + 1, 0
             if self.file == v3.FILES_PER_CHUNK:
                 self.chunk, self.file = self.chunk + 1, 0
@@ -73,13 +73,12 @@ class _Parquet:
 class Assembly:
     """The data set as it grows: `append` episodes, then `finish`; `close` in any case."""
 
-    def __init__(self, folder: Path, spec: DatasetSpec) -> None:
-        self._folder, self._spec, self._features = folder, spec, spec.features
+    def __init__(self, folder: Path, layout: Layout) -> None:
+        self._folder, self._layout, self._features = folder, layout, layout.features
         (folder / "meta").mkdir(parents=True)
-        self._numbers = {key: feature for key, feature in self._features.items() if feature.dtype != "video"}
-        self._data = _Parquet(folder, v3.DATA_PATH, v3.data_schema(self._features))
+        self._data = _Parquet(folder, v3.DATA_PATH, layout.schema)
         self._rows = _Parquet(folder, v3.EPISODES_PATH, v3.episodes_schema(self._features))
-        self._places = {"data": _Place(spec.data_file_mb), "rows": _Place(spec.data_file_mb)}
+        self._places = {"data": _Place(layout.data_file_mb), "rows": _Place(layout.data_file_mb)}
         self._videos: dict[str, tuple[tuple[int, int], VideoJoin]] = {}
         self._waiting: list[dict[str, Any]] = []
         self._tasks: dict[str, int] = {}
@@ -93,9 +92,9 @@ class Assembly:
         Raises:
             DataError: its files do not read or disagree about its length. OSError: writing failed.
         """
-        columns = self._columns(episode)
+        table = self._table(episode)
         place = self._places["data"].take(episode.data.stat().st_size)
-        self._data.write(place, v3.to_table(v3.data_schema(self._numbers), columns))
+        self._data.write(place, table)
         row: dict[str, Any] = {
             "episode_index": self._episodes,
             "tasks": [episode.instruction],
@@ -104,11 +103,14 @@ class Assembly:
             "data/file_index": place[1],
             "dataset_from_index": self._frames,
             "dataset_to_index": self._frames + episode.length,
-            v3.SEED: episode.key,
+            v3.SEED: episode.key if self._layout.seeded else -1,
         }
-        for camera, key in v3.cameras(self._features).items():
+        for camera, key in v3.videos(self._features).items():
             row |= self._append_video(episode, camera, key)
-        for name, values in columns.items():
+        for camera, key in v3.cameras(self._features).items():
+            row |= self._count_pixels(episode, camera, key)
+        for name, feature in self._layout.numbers.items():
+            values = v3.from_column(table[name], feature)
             moments = Moments.of(values)
             row |= {f"stats/{name}/{part}": value for part, value in moments.to_json(quantiles(values)).items()}
             self._moments[name] = self._moments[name].merge(moments) if name in self._moments else moments
@@ -125,13 +127,14 @@ class Assembly:
         pq.write_table(v3.tasks_table(list(self._tasks)), self._folder / v3.TASKS)
         statistics: dict[str, Any] = {}
         for key, feature in self._features.items():
-            if feature.dtype == "video":
+            if feature.is_picture:
                 statistics[key] = self._pixels[key].to_json()
-            else:
+            elif feature.is_numeric:
                 statistics[key] = self._moments[key].to_json(quantiles(self._whole_column(key)))
-        contract = replace(self._spec.contract, statistics=self._normalization())
         self._write_json(v3.STATISTICS, statistics)
-        self._write_json(v3.CONTRACT, contract.to_json())
+        if self._layout.contract is not None:
+            contract = replace(self._layout.contract, statistics=self._normalization())
+            self._write_json(v3.CONTRACT, contract.to_json())
         self._write_json(v3.PROVENANCE, {"written_by": f"ornstein {version('ornstein')}", **provenance})
         self._write_json(v3.INFO, self._info())
 
@@ -142,48 +145,60 @@ class Assembly:
         while self._videos:
             self._videos.popitem()[1][1].close()
 
-    def _columns(self, episode: StagedEpisode) -> dict[str, NDArray[Any]]:
-        try:
-            table = pq.read_table(episode.data)
-            columns = {key: v3.from_column(table[key], feature) for key, feature in self._spec.columns.items()}
-        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            raise DataError(f"{episode.data} does not read ({error}): delete its folder and record it again") from error
+    def _table(self, episode: StagedEpisode) -> pa.Table:
+        """Its rows with counters, in the schema of the data files."""
         length = episode.length
         frame_index = np.arange(length)
-        columns |= {
-            "timestamp": (frame_index / self._spec.fps).astype(np.float32),
+        counters = {
+            "timestamp": (frame_index / self._layout.fps).astype(np.float32),
             "frame_index": frame_index,
             "episode_index": np.full(length, self._episodes),
             "index": self._frames + frame_index,
             "task_index": np.full(length, self._tasks.setdefault(episode.instruction, len(self._tasks))),
         }
-        wrong = [key for key, values in columns.items() if len(values) != length]
-        if wrong:
+        try:
+            table = pq.read_table(episode.data)
+            arrays = [
+                pa.array(counters[item.name], item.type) if item.name in counters else table[item.name].cast(item.type)
+                for item in self._layout.schema
+            ]
+            for key, feature in self._layout.numbers.items():
+                if key not in counters:
+                    v3.from_column(table[key], feature)
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise DataError(f"{episode.data} does not read ({error}): delete its folder and record it again") from error
+        if table.num_rows != length:
             raise DataError(f"{episode.data} has another number of rows than its {length} frames: delete its folder")
-        return columns
+        return pa.Table.from_arrays(arrays, schema=self._layout.schema)
 
     def _append_video(self, episode: StagedEpisode, camera: str, key: str) -> dict[str, Any]:
         path = episode.video(camera)
-        place = self._places.setdefault(key, _Place(self._spec.video_file_mb)).take(path.stat().st_size)
+        where = self._places.setdefault(key, _Place(self._layout.video_file_mb))
+        # Other writers change settings between episodes; a file has one header.
+        another = key in self._videos and not self._videos[key][1].fits(path)
+        place = where.take(path.stat().st_size, new_file=another)
         if key not in self._videos or self._videos[key][0] != place:
             if key in self._videos:
                 self._videos.pop(key)[1].close()
             target = self._folder / v3.file_path(v3.VIDEO_PATH, *place, video_key=key)
-            self._videos[key] = place, VideoJoin(target, self._spec.fps)
+            self._videos[key] = place, VideoJoin(target, self._layout.fps)
         video = self._videos[key][1]
         first, count = video.frames, video.append(path)
         if count != episode.length:
             raise DataError(f"{path} holds {count} pictures of {episode.length} frames: delete its folder and record it again")
+        return {
+            f"videos/{key}/chunk_index": place[0],
+            f"videos/{key}/file_index": place[1],
+            f"videos/{key}/from_timestamp": first / self._layout.fps,
+            f"videos/{key}/to_timestamp": video.frames / self._layout.fps,
+        }
+
+    def _count_pixels(self, episode: StagedEpisode, camera: str, key: str) -> dict[str, Any]:
         if episode.pixels is None or camera not in episode.pixels:
             raise DataError(f"{episode.folder} lacks the statistics of camera {camera!r}: delete it and record it again")
         pixels = episode.pixels[camera]
         self._pixels[key] = self._pixels[key].merge(pixels) if key in self._pixels else pixels
-        row: dict[str, Any] = {f"videos/{key}/chunk_index": place[0], f"videos/{key}/file_index": place[1]}
-        row |= {
-            f"videos/{key}/from_timestamp": first / self._spec.fps,
-            f"videos/{key}/to_timestamp": video.frames / self._spec.fps,
-        }
-        return row | {f"stats/{key}/{part}": value for part, value in pixels.to_json().items()}
+        return {f"stats/{key}/{part}": value for part, value in pixels.to_json().items()}
 
     def _write_rows(self) -> None:
         if not self._waiting:
@@ -213,17 +228,17 @@ class Assembly:
     def _info(self) -> dict[str, Any]:
         return {
             "codebase_version": v3.VERSION,
-            "fps": self._spec.fps,
+            "fps": self._layout.fps,
             "features": {key: feature.to_json() for key, feature in self._features.items()},
             "total_episodes": self._episodes,
             "total_frames": self._frames,
             "total_tasks": len(self._tasks),
             "chunks_size": v3.FILES_PER_CHUNK,
-            "data_files_size_in_mb": self._spec.data_file_mb,
-            "video_files_size_in_mb": self._spec.video_file_mb,
+            "data_files_size_in_mb": self._layout.data_file_mb,
+            "video_files_size_in_mb": self._layout.video_file_mb,
             "data_path": v3.DATA_PATH,
-            "video_path": v3.VIDEO_PATH if v3.cameras(self._features) else None,
-            "robot_type": self._spec.contract.robot,
+            "video_path": v3.VIDEO_PATH if v3.videos(self._features) else None,
+            "robot_type": self._layout.robot,
             "splits": {"train": f"0:{self._episodes}"},
         }
 

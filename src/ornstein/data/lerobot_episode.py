@@ -16,12 +16,14 @@ from ornstein.data.lerobot_format import (
     STATE,
     VIDEO_FILE_MB,
     Feature,
+    data_schema,
 )
 from ornstein.data.lerobot_video import VideoEncoding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from ornstein.core.contract import EmbodimentContract
@@ -58,11 +60,47 @@ class RobotEpisode:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """What the files of a data set look like.
+
+    features: all, counters included. schema: of the data files. fps: frames a second. robot: what it says of itself.
+    contract: None where nobody knows it. data_file_mb, video_file_mb: sizes at which the next file begins. seeded: whether an episode's
+    key is the seed of its scene.
+    """
+
+    features: Mapping[str, Feature]
+    schema: pa.Schema
+    fps: int
+    robot: str | None
+    contract: EmbodimentContract | None = None
+    data_file_mb: int = DATA_FILE_MB
+    video_file_mb: int = VIDEO_FILE_MB
+    seeded: bool = True
+
+    @property
+    def numbers(self) -> dict[str, Feature]:
+        """Columns of numbers: what has moments and quantiles."""
+        return {key: feature for key, feature in self.features.items() if feature.is_numeric}
+
+    def to_json(self) -> dict[str, Any]:
+        """What two interrupted runs must share to be one."""
+        return {
+            "features": {key: feature.to_json() for key, feature in self.features.items()},
+            "fps": self.fps,
+            "robot": self.robot,
+            "contract": None if self.contract is None else self.contract.fingerprint,
+            "data_file_mb": self.data_file_mb,
+            "video_file_mb": self.video_file_mb,
+        }
+
+
+@dataclass(frozen=True)
 class DatasetSpec:
-    """What a data set will hold.
+    """What a data set of demonstrations will hold.
 
     contract: cameras, state and action; its control rate is the frame rate and must be a whole number of Hz.
-    extra: further columns of numbers, by name. encoding: of the videos.
+    extra: further columns of numbers, by name. encoding: of the videos; None keeps every picture as a PNG in the tables, exact and
+    about ten times as large.
     data_file_mb, video_file_mb: sizes at which the next file begins.
 
     Raises:
@@ -71,7 +109,7 @@ class DatasetSpec:
 
     contract: EmbodimentContract
     extra: Mapping[str, Feature] = field(default_factory=dict)
-    encoding: VideoEncoding = field(default_factory=VideoEncoding)
+    encoding: VideoEncoding | None = field(default_factory=VideoEncoding)
     data_file_mb: int = DATA_FILE_MB
     video_file_mb: int = VIDEO_FILE_MB
 
@@ -103,22 +141,32 @@ class DatasetSpec:
     @property
     def features(self) -> dict[str, Feature]:
         """All features in the order of the files: cameras, numbers, counters."""
-        videos = {
+        pictures = {
             CAMERA_PREFIX + camera.name: Feature(
-                "video",
+                "image" if self.encoding is None else "video",
                 (camera.height, camera.width, 3),
                 ["height", "width", "channels"],
-                self.encoding.info(camera.height, camera.width, self.fps),
+                None if self.encoding is None else self.encoding.info(camera.height, camera.width, self.fps),
             )
             for camera in self.contract.cameras
         }
-        return {**videos, **self.columns, **INDEX_FEATURES}
+        return {**pictures, **self.columns, **INDEX_FEATURES}
+
+    @property
+    def stored(self) -> dict[str, Feature]:
+        """Features that have a column in the tables and are handed over: all but videos and counters."""
+        return {key: kind for key, kind in self.features.items() if kind.dtype != "video" and key not in INDEX_FEATURES}
+
+    @property
+    def layout(self) -> Layout:
+        """What its files look like."""
+        features = self.features
+        body = self.contract
+        return Layout(features, data_schema(features), self.fps, body.robot, body, self.data_file_mb, self.video_file_mb)
 
     def to_json(self) -> dict[str, Any]:
         """What two recordings must share to be one data set."""
-        features = {key: feature.to_json() for key, feature in self.features.items()}
-        sizes = {"data_file_mb": self.data_file_mb, "video_file_mb": self.video_file_mb}
-        return {"contract": self.contract.fingerprint, "features": features, "encoding": asdict(self.encoding), **sizes}
+        return {**self.layout.to_json(), "encoding": "png" if self.encoding is None else asdict(self.encoding)}
 
     def check(self, episode: RobotEpisode, what: str) -> None:
         """Refuse an episode that does not fit.

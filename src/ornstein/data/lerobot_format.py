@@ -15,7 +15,7 @@ lerobot 0.6 writes it (huggingface/lerobot, Apache-2.0; the layout is theirs, th
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -44,15 +44,15 @@ FILES_PER_CHUNK, DATA_FILE_MB, VIDEO_FILE_MB = 1000, 100, 200
 # Of the episodes' table, and ours: what the episode was recorded under, the seed of its scene.
 SEED = "ornstein/seed"
 
-_CONVERT_V21 = "convert it with lerobot's own `python -m lerobot.scripts.convert_dataset_v21_to_v30`"
+_CONVERT_V21 = "convert it with `ornstein data convert FOLDER --out NEW`"
 
 
 @dataclass(frozen=True)
 class Feature:
     """What a frame holds under one name.
 
-    dtype: "video", or a number type of numpy. shape: of one frame; (height, width, 3) for videos. names: one a dimension;
-    other writers also use null or a dict. info: of videos, how they are encoded.
+    dtype: "video", "image" (PNG in the tables), or a number type of numpy. shape: of one frame; (height, width, 3) for pictures.
+    names: one a dimension; other writers also use null or a dict. info: of videos, how they are encoded.
     """
 
     dtype: str
@@ -69,12 +69,19 @@ class Feature:
         """Whether it is a column of numbers that we read: of shape (n,) and a type that numpy has."""
         return self.dtype in _ARROW_TYPES and len(self.shape) == 1
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is what a camera sees."""
+        return self.dtype in ("video", "image")
+
 
 _ARROW_TYPES: dict[str, pa.DataType] = {
     "float32": pa.float32(), "float64": pa.float64(), "int8": pa.int8(), "int16": pa.int16(), "int32": pa.int32(),
     "int64": pa.int64(), "uint8": pa.uint8(), "uint16": pa.uint16(), "uint32": pa.uint32(), "bool": pa.bool_(),
 }  # fmt: skip
 
+#: A picture in a table, as the `datasets` library keeps it.
+IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 STATISTICS_PARTS = ("min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99")
 
 # Every data set has these, after its own features.
@@ -114,7 +121,9 @@ def read_features(info: Mapping[str, Any], where: Path) -> dict[str, Feature]:
     """
     try:
         features = {
-            str(key): Feature(str(item["dtype"]), tuple(int(n) for n in item["shape"]), item.get("names"), item.get("info"))
+            str(key): _with_channels_last(
+                Feature(str(item["dtype"]), tuple(int(n) for n in item["shape"]), item.get("names"), item.get("info"))
+            )
             for key, item in info["features"].items()
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -122,14 +131,27 @@ def read_features(info: Mapping[str, Any], where: Path) -> dict[str, Feature]:
     missing = sorted(set(INDEX_FEATURES) - set(features))
     if missing:
         raise DataError(f"{where / INFO} lacks the features {missing}, which every LeRobotDataset has")
-    if cameras(features) and not isinstance(info.get("video_path"), str):
-        raise DataError(f"{where / INFO} has the videos {sorted(cameras(features))} and no video_path")
+    if videos(features) and not isinstance(info.get("video_path"), str):
+        raise DataError(f"{where / INFO} has the videos {sorted(videos(features))} and no video_path")
     return features
 
 
+def _with_channels_last(feature: Feature) -> Feature:
+    """Some writers say (3, height, width) of pictures that are stored like all others."""
+    names = feature.names if isinstance(feature.names, list) else []
+    if feature.is_picture and names and str(names[0]).startswith("channel"):
+        return replace(feature, shape=(*feature.shape[1:], feature.shape[0]), names=[*names[1:], names[0]])
+    return feature
+
+
 def cameras(features: Mapping[str, Feature]) -> dict[str, str]:
-    """Short name → feature of each video: "front" → "observation.images.front"."""
-    return {key.removeprefix(CAMERA_PREFIX): key for key, feature in features.items() if feature.dtype == "video"}
+    """Short name → feature of each camera: "front" → "observation.images.front"."""
+    return {key.removeprefix(CAMERA_PREFIX): key for key, feature in features.items() if feature.is_picture}
+
+
+def videos(features: Mapping[str, Feature]) -> dict[str, str]:
+    """Those of them that are kept as videos."""
+    return {name: key for name, key in cameras(features).items() if features[key].dtype == "video"}
 
 
 def file_path(template: str, chunk: int, file: int, video_key: str = "") -> str:
@@ -149,9 +171,14 @@ def file_path(template: str, chunk: int, file: int, video_key: str = "") -> str:
 
 def data_schema(features: Mapping[str, Feature]) -> pa.Schema:
     """Columns of the data files, with the description that the `datasets` library keeps in their metadata."""
-    described, fields = {}, []
+    described: dict[str, Any] = {}
+    fields = []
     for key, feature in features.items():
         if feature.dtype == "video":
+            continue
+        if feature.dtype == "image":
+            described[key] = {"_type": "Image"}
+            fields.append(pa.field(key, IMAGE_TYPE))
             continue
         if not feature.is_numeric:
             raise DataError(f"feature {key!r} is {feature.dtype} of shape {feature.shape}; numbers of shape (n,) can be written")
@@ -163,9 +190,14 @@ def data_schema(features: Mapping[str, Feature]) -> pa.Schema:
 
 
 def to_table(schema: pa.Schema, columns: Mapping[str, NDArray[Any]]) -> pa.Table:
-    """Columns (T, n), or (T,) where n is 1, as a table of that schema."""
+    """Columns (T, n), or (T,) where n is 1, as a table of that schema; of images, T encoded pictures."""
     arrays = []
     for item in schema:
+        if item.type == IMAGE_TYPE:
+            names = [f"frame-{k:06d}.png" for k in range(len(columns[item.name]))]
+            parts = [pa.array(list(columns[item.name]), pa.binary()), pa.array(names, pa.string())]
+            arrays.append(pa.StructArray.from_arrays(parts, fields=list(IMAGE_TYPE)))
+            continue
         flat = pa.array(np.ascontiguousarray(columns[item.name]).reshape(-1))
         nested = pa.types.is_fixed_size_list(item.type)
         arrays.append(pa.FixedSizeListArray.from_arrays(flat, item.type.list_size) if nested else flat)
@@ -206,11 +238,13 @@ def episodes_schema(features: Mapping[str, Feature]) -> pa.Schema:
         ("length", number),
         *((place, number) for place in places),
     ]
-    for key in cameras(features).values():
+    for key in videos(features).values():
         fields += [(f"videos/{key}/{part}", number) for part in ("chunk_index", "file_index")]
         fields += [(f"videos/{key}/{part}", pa.float64()) for part in ("from_timestamp", "to_timestamp")]
     for key, feature in features.items():
-        kind = pa.list_(pa.list_(real)) if feature.dtype == "video" else real
+        if not (feature.is_picture or feature.is_numeric):
+            continue  # sentences and the like have no statistics
+        kind = pa.list_(pa.list_(real)) if feature.is_picture else real
         fields += [(f"stats/{key}/{part}", pa.list_(number) if part == "count" else kind) for part in STATISTICS_PARTS]
     return pa.schema([*fields, ("meta/episodes/chunk_index", number), ("meta/episodes/file_index", number), (SEED, number)])
 

@@ -22,7 +22,7 @@ from ornstein.core.errors import ContractError, DataError
 from ornstein.data import lerobot_format as v3
 from ornstein.data.lerobot_episode import RobotEpisode, not_finite
 from ornstein.data.lerobot_staging import is_staging_folder, staging_folder
-from ornstein.data.lerobot_video import VideoReader
+from ornstein.data.lerobot_video import VideoReader, from_png
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,8 +58,11 @@ class LeRobotDataset:
         tasks: the sentences, by task_index. contract: None where another program wrote the data.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, check_files: bool = True) -> None:
         """
+        Args:
+            check_files: look for every file first; else what is missing or cut short shows when an episode is read.
+
         Raises:
             DataError: it is not a whole LeRobotDataset v3.0; says which file, episode or feature.
         """
@@ -76,7 +79,12 @@ class LeRobotDataset:
         self._frames_in: dict[str, int] = {}
         self._videos: dict[str, VideoReader] = {}
         self._parquet: tuple[str, pq.ParquetFile, NDArray[np.int64]] | None = None
-        self._check_files()
+        for episode in self.episodes:
+            self._first_row.setdefault(episode.data, episode.start)
+            for path in (episode.data, *(path for path, _ in episode.videos.values())):
+                self._frames_in[path] = self._frames_in.get(path, 0) + len(episode)
+        if check_files:
+            self._check_files()
 
     def __len__(self) -> int:
         """Frames."""
@@ -102,7 +110,7 @@ class LeRobotDataset:
         if not np.array_equal(columns.pop("index"), np.arange(row.start, row.stop)):
             raise DataError(f"{self.folder / row.data}: the rows of episode {index} are not frames {row.start} … {row.stop - 1}")
         names = self.cameras if cameras is None else cameras
-        frames = {name: self._video(row, self._camera(name)).read(row.videos[self._camera(name)][1], len(row)) for name in names}
+        frames = {name: self.pictures(index, name, 0, len(row)) for name in names}
         return RobotEpisode(row.task, frames, columns)
 
     def numbers(self, index: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -131,7 +139,18 @@ class LeRobotDataset:
         if start < 0 or count < 1 or start + count > len(row):
             raise DataError(f"episode {index} of {self.folder} has frames 0 … {len(row) - 1}, got {start} … {start + count - 1}")
         key = self._camera(camera)
-        return self._video(row, key).read(row.videos[key][1] + start, count)
+        if key in row.videos:
+            return self._video(row, key).read(row.videos[key][1] + start, count)
+        stored = self.rows(index, [key])[key].slice(start, count)
+        try:
+            decoded = [from_png(picture["bytes"] or b"") for picture in stored.to_pylist()]
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{self.folder / row.data}: {key!r} in episode {index}: {error}") from error
+        shape = self.features[key].shape
+        wrong = next((picture.shape for picture in decoded if picture.shape != shape), None)
+        if wrong is not None:
+            raise DataError(f"{self.folder / row.data}: {key!r} in episode {index} is of shape {wrong}, {v3.INFO} says {shape}")
+        return np.stack(decoded)
 
     def counters(self, index: int) -> dict[str, NDArray[Any]]:
         """timestamp [s], frame_index, episode_index, index and task_index of an episode's frames, (T,) each."""
@@ -143,9 +162,8 @@ class LeRobotDataset:
         Raises:
             DataError: no such camera, or a video is damaged or holds another number of frames than the episodes say.
         """
-        key = self._camera(camera)
-        for row in self.episodes:
-            yield from self._video(row, key).read(row.videos[key][1], len(row))
+        for index, row in enumerate(self.episodes):
+            yield from self.pictures(index, camera, 0, len(row))
 
     def column(self, name: str) -> NDArray[Any]:
         """A feature of all frames: (N, n), or (N,) where it has shape (1,).
@@ -297,7 +315,7 @@ class LeRobotDataset:
 
     def _episode_row(self, row: dict[str, Any]) -> EpisodeRow:
         videos = {}
-        for key in self.cameras.values():
+        for key in v3.videos(self.features).values():
             chunk, file, start = (row[f"videos/{key}/{part}"] for part in ("chunk_index", "file_index", "from_timestamp"))
             videos[key] = (v3.file_path(self.info["video_path"], chunk, file, key), round(start * self.fps))
         data = v3.file_path(self.info["data_path"], row["data/chunk_index"], row["data/file_index"])
@@ -306,10 +324,6 @@ class LeRobotDataset:
 
     def _check_files(self) -> None:
         """Are all files there, and do the data files hold as many rows and the columns that they should?"""
-        for episode in self.episodes:
-            self._first_row.setdefault(episode.data, episode.start)
-            for path in (episode.data, *(path for path, _ in episode.videos.values())):
-                self._frames_in[path] = self._frames_in.get(path, 0) + len(episode)
         for path, frames in self._frames_in.items():
             if not (self.folder / path).is_file():
                 raise DataError(f"{self.folder} is not a whole LeRobotDataset v3: it lacks {path}")
@@ -325,9 +339,18 @@ class LeRobotDataset:
                 raise DataError(f"{self.folder / path} {what}; its episodes have {frames} frames of {sorted(self.features)}")
 
     def _columns(self, index: int, names: list[str]) -> dict[str, NDArray[Any]]:
-        """Columns of an episode, from the row groups that hold it; those that are not numbers are left out."""
-        row = self.episodes[index]
+        """Columns of an episode; those that are not numbers are left out."""
         names = [name for name in names if self.features[name].is_numeric]
+        table = self.rows(index, names)
+        return {name: self._values(table[name], name, f"episode {index}") for name in names}
+
+    def rows(self, index: int, names: list[str]) -> pa.Table:
+        """Columns of an episode as they are stored, from the row groups that hold it.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        row = self.episodes[index]
         try:
             if self._parquet is None or self._parquet[0] != row.data:
                 file = pq.ParquetFile(self.folder / row.data)
@@ -337,10 +360,9 @@ class LeRobotDataset:
             first = row.start - self._first_row[row.data]
             low, high = np.searchsorted(ends, (first, first + len(row) - 1), side="right")
             table = file.read_row_groups(list(range(low, high + 1)), columns=names, use_threads=False)
-            table = table.slice(first - (ends[low - 1] if low else 0), len(row))
+            return table.slice(first - (ends[low - 1] if low else 0), len(row))
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(row.data, error) from error
-        return {name: self._values(table[name], name, f"episode {index}") for name in names}
 
     def _values(self, column: pa.ChunkedArray, key: str, where: str) -> NDArray[Any]:
         try:

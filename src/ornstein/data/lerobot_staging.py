@@ -22,13 +22,15 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ornstein.core.errors import DataError
-from ornstein.data.lerobot_format import data_schema, to_table
+from ornstein.data.lerobot_format import CAMERA_PREFIX, data_schema, to_table
 from ornstein.data.lerobot_statistics import PixelCounts
-from ornstein.data.lerobot_video import encode
+from ornstein.data.lerobot_video import as_png, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    import pyarrow as pa
 
     from ornstein.data.lerobot_episode import DatasetSpec, RobotEpisode
 
@@ -54,7 +56,7 @@ def cannot_write(what: Path, error: OSError) -> DataError:
 
 @dataclass(frozen=True)
 class StagedEpisode:
-    """An episode on disk. kept: it belongs into the data set; a failed demonstration does not, and has no files."""
+    """An episode on disk. kept: it belongs into the data set; a failed demonstration does not, and has no files. reason: why not."""
 
     key: int
     folder: Path
@@ -62,6 +64,7 @@ class StagedEpisode:
     length: int
     instruction: str = ""
     pixels: Mapping[str, PixelCounts] | None = None
+    reason: str = ""
 
     @property
     def data(self) -> Path:
@@ -76,10 +79,10 @@ class StagedEpisode:
 class Staging:
     """The folder, owned by this process until `close`."""
 
-    def __init__(self, out: Path, spec: DatasetSpec, job: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, spec: Mapping[str, Any], job: Mapping[str, Any]) -> None:
         """
         Args:
-            job: JSON; whatever else must be the same for an interrupted recording to go on.
+            spec: JSON, what the data set will hold. job: JSON; whatever else must be the same for an interrupted recording to go on.
 
         Raises:
             DataError: `out` exists, cannot be written, another process is at it, or another job was interrupted there.
@@ -87,7 +90,7 @@ class Staging:
         self.out, self.folder = out, staging_folder(out)
         if out.exists():
             raise DataError(f"{out} exists already: choose another folder, or delete it first")
-        about = json.loads(json.dumps({"format": _FORMAT, "version": 1, "spec": spec.to_json(), "job": dict(job)}))
+        about = json.loads(json.dumps({"format": _FORMAT, "version": 1, "spec": dict(spec), "job": dict(job)}))
         try:
             (self.folder / _EPISODES).mkdir(parents=True, exist_ok=True)
             self._lock = self._locked()
@@ -148,26 +151,62 @@ def write_staged(staging: Path, key: int, spec: DatasetSpec, episode: RobotEpiso
         DataError: the episode does not fit the data set, or it cannot be written.
     """
     spec.check(episode, f"episode {key}")
+    pixels = {camera: PixelCounts.of(pictures) for camera, pictures in episode.frames.items()}
+    columns: dict[str, Any] = dict(episode.columns)
+    videos: dict[str, bytes] = {}
+    for camera, pictures in episode.frames.items():
+        if spec.encoding is None:
+            columns[CAMERA_PREFIX + camera] = [as_png(picture) for picture in pictures]
+        else:
+            videos[camera] = encode(pictures, spec.fps, spec.encoding)
+    table = to_table(data_schema(spec.stored), columns)
+    stage_files(staging, key, episode.instruction, table, videos, pixels)
+
+
+def stage_files(
+    staging: Path,
+    key: int,
+    instruction: str,
+    table: pa.Table,
+    videos: Mapping[str, bytes | Path],
+    pixels: Mapping[str, PixelCounts],
+) -> None:
+    """Put an episode there that is encoded already; if the key is taken, nothing happens.
+
+    Args:
+        table: its rows, without counters. videos: of each camera, the content of an MP4 or a file to link to. pixels: of each camera.
+
+    Raises:
+        DataError: it cannot be written.
+    """
     about = {
         "kept": True,
-        "length": len(episode),
-        "instruction": episode.instruction,
-        "pixels": {camera: PixelCounts.of(pictures).counts.tolist() for camera, pictures in episode.frames.items()},
+        "length": table.num_rows,
+        "instruction": instruction,
+        "pixels": {camera: counted.counts.tolist() for camera, counted in pixels.items()},
     }
-    videos = {f"{camera}.mp4": encode(pictures, spec.fps, spec.encoding) for camera, pictures in episode.frames.items()}
-    table = to_table(data_schema(spec.columns), episode.columns)
 
     def fill(folder: Path) -> None:
         pq.write_table(table, folder / _DATA)
-        for name, content in videos.items():
-            (folder / name).write_bytes(content)
+        for camera, content in videos.items():
+            if isinstance(content, bytes):
+                (folder / f"{camera}.mp4").write_bytes(content)
+            else:
+                _link(content, folder / f"{camera}.mp4")
 
     _put(staging, key, about, fill)
 
 
-def write_failed(staging: Path, key: int, length: int) -> None:
-    """Note that the demonstration under that key failed and is left out."""
-    _put(staging, key, {"kept": False, "length": length}, lambda folder: None)
+def write_failed(staging: Path, key: int, length: int, reason: str = "") -> None:
+    """Note that the demonstration under that key failed, or is damaged, and is left out."""
+    _put(staging, key, {"kept": False, "length": length, "reason": reason}, lambda folder: None)
+
+
+def _link(source: Path, place: Path) -> None:
+    try:
+        os.link(source.resolve(), place)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, place)
 
 
 def read_staged(folder: Path) -> StagedEpisode | None:
@@ -179,7 +218,15 @@ def read_staged(folder: Path) -> StagedEpisode | None:
         pixels = {
             camera: PixelCounts(about["length"], np.array(counts, np.int64)) for camera, counts in about.get("pixels", {}).items()
         }
-        return StagedEpisode(int(folder.name), folder, about["kept"], about["length"], about.get("instruction", ""), pixels)
+        return StagedEpisode(
+            int(folder.name),
+            folder,
+            about["kept"],
+            about["length"],
+            about.get("instruction", ""),
+            pixels,
+            about.get("reason", ""),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
+import PIL.Image
 from av.video.reformatter import VideoReformatter
 
 from ornstein.core.errors import DataError
@@ -90,6 +91,61 @@ def encode(frames: NDArray[np.uint8], fps: int, encoding: VideoEncoding) -> byte
     return memory.getvalue()
 
 
+def as_png(picture: NDArray[np.uint8]) -> bytes:
+    """A picture (height, width, 3) as a PNG."""
+    memory = io.BytesIO()
+    PIL.Image.fromarray(picture).save(memory, "PNG", compress_level=4)
+    return memory.getvalue()
+
+
+def from_png(content: bytes) -> NDArray[np.uint8]:
+    """The inverse, of any format that Pillow knows.
+
+    Raises:
+        ValueError: it does not decode.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, PIL.Image.DecompressionBombError, SyntaxError) as error:
+        raise ValueError(f"a picture does not decode: {error}") from error
+
+
+def cut(path: Path, start: int, count: int, fps: int) -> bytes | None:
+    """Frames start … start + count − 1 of a video as an MP4 of its own, packet by packet; None where that takes encoding anew: they
+    do not begin with a key frame, or are not stored in the order in which they are shown.
+
+    Raises:
+        DataError: it does not read, or ends before.
+    """
+    memory = io.BytesIO()
+    try:
+        with av.open(str(path)) as source, av.open(memory, "w", format="mp4") as container:
+            stream = source.streams.video[0]
+            copy = container.add_stream_from_template(stream)
+            base = stream.time_base or Fraction(1, fps)
+            source.seek(round(Fraction(start, fps) / base), stream=stream, backward=True)
+            taken = 0
+            for packet in source.demux(stream):
+                number = None if packet.pts is None else round(packet.pts * base * fps)
+                if packet.dts is None or number is None or number < start:
+                    continue
+                if number != start + taken or (taken == 0 and not packet.is_keyframe):
+                    return None
+                packet.time_base, packet.stream = Fraction(1, fps), copy
+                packet.pts = packet.dts = taken
+                packet.duration = 1
+                container.mux(packet)
+                taken += 1
+                if taken == count:
+                    break
+    except (av.FFmpegError, IndexError) as error:
+        raise DataError(f"cannot read the video {path}: {error}; it is truncated or damaged") from error
+    if taken < count:
+        raise DataError(f"{path}: frames {start} … {start + count - 1} are wanted, and the video ends at {start + taken}")
+    return memory.getvalue()
+
+
 class VideoJoin:
     """One MP4 out of several that `encode` made with the same settings, by copying their packets."""
 
@@ -99,6 +155,18 @@ class VideoJoin:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._out = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         self._stream: Any = None
+
+    def fits(self, part: Path) -> bool:
+        """Whether an episode was encoded with the settings of those before it.
+
+        Raises:
+            DataError: it does not read.
+        """
+        try:
+            with av.open(str(part)) as source:
+                return self._stream is None or bytes(source.streams.video[0].codec_context.extradata or b"") == self._header
+        except (av.FFmpegError, IndexError) as error:
+            raise DataError(f"cannot read the recorded pictures {part}: {error}") from error
 
     def append(self, part: Path) -> int:
         """Add an episode's pictures at the end; how many they are.
@@ -176,6 +244,8 @@ class VideoReader:
                     raise DataError(f"{self.path}: frame {start + done} of {start}…{start + count - 1} is wanted, and {found}")
                 out[done] = self._converter.reformat(frame, format="rgb24").to_ndarray()
                 done += 1
+        except DataError:
+            raise
         except (av.FFmpegError, ValueError) as error:
             self._decoded = None
             raise DataError(f"{self.path}: frame {start + done} does not decode ({error}); the file is damaged") from error

@@ -29,27 +29,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from ornstein.data.lerobot_episode import DatasetSpec, RobotEpisode
+    from ornstein.data.lerobot_episode import DatasetSpec, Layout, RobotEpisode
+    from ornstein.data.lerobot_staging import StagedEpisode
 
 
-class LeRobotWriter:
-    """Owns `<out>.incomplete` until it is closed.
+class DatasetJoin:
+    """Owns `<out>.incomplete` until it is closed, and makes a data set of the episodes that lie there.
 
     Attributes:
-        folder: that folder; `lerobot_staging.write_staged` may fill it from other processes.
+        folder: that folder; the functions of `lerobot_staging` fill it, from other processes too.
     """
 
-    def __init__(self, out: Path, spec: DatasetSpec, *, job: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, out: Path, layout: Layout, *, spec: Mapping[str, Any] | None = None, job: Mapping[str, Any] | None = None
+    ) -> None:
         """
         Args:
             out: the data set's folder to be.
-            job: JSON, see `Staging`.
+            spec, job: JSON, see `Staging`; the layout's own unless given, and nothing.
 
         Raises:
             DataError: `out` exists, cannot be written, another process is at it, or another job was interrupted there.
         """
-        self._staging = Staging(Path(out), spec, job or {})
-        self.folder, self._out, self._spec = self._staging.folder, Path(out), spec
+        self._staging = Staging(Path(out), layout.to_json() if spec is None else spec, job or {})
+        self.folder, self._out, self._layout = self._staging.folder, Path(out), layout
 
     def __enter__(self) -> Self:
         return self
@@ -65,20 +68,9 @@ class LeRobotWriter:
         """Key → whether it is kept, of all episodes on disk, by rising key."""
         return {episode.key: episode.kept for episode in self._staging.episodes()}
 
-    def add(self, episode: RobotEpisode, key: int | None = None) -> int:
-        """Put an episode on disk; returns its key, which sorts it. A key that is taken is left as it is.
-
-        Raises:
-            DataError: it does not fit the data set, or it cannot be written.
-        """
-        if key is None:
-            key = max(self.staged(), default=-1) + 1
-        write_staged(self.folder, key, self._spec, episode)
-        return key
-
-    def leave_out(self, key: int, length: int) -> None:
-        """Note that the demonstration of that key, of so many steps, failed."""
-        write_failed(self.folder, key, length)
+    def staged_episodes(self) -> list[StagedEpisode]:
+        """All episodes on disk, by rising key."""
+        return list(self._staging.episodes())
 
     def finish(self, keys: Sequence[int] | None = None, *, provenance: Mapping[str, Any] | None = None) -> Path:
         """Join the episodes and let the data set appear.
@@ -111,7 +103,7 @@ class LeRobotWriter:
     def _assemble(self, whole: Path, keys: Sequence[int], provenance: Mapping[str, Any]) -> None:
         if not keys:
             raise DataError(f"{self._out} would have no episodes; a data set needs at least one")
-        assembly = Assembly(whole, self._spec)
+        assembly = Assembly(whole, self._layout)
         try:
             for key in keys:
                 episode = read_staged(self.folder / "episodes" / f"{key:08d}")
@@ -122,6 +114,37 @@ class LeRobotWriter:
         finally:
             with suppress(OSError, av.FFmpegError):  # what went wrong first is what counts
                 assembly.close()
+
+
+class LeRobotWriter(DatasetJoin):
+    """Adds episodes one by one."""
+
+    def __init__(self, out: Path, spec: DatasetSpec, *, job: Mapping[str, Any] | None = None) -> None:
+        """
+        Args:
+            out: the data set's folder to be.
+            job: JSON, see `Staging`.
+
+        Raises:
+            DataError: `out` exists, cannot be written, another process is at it, or another job was interrupted there.
+        """
+        super().__init__(out, spec.layout, spec=spec.to_json(), job=job)
+        self._spec = spec
+
+    def add(self, episode: RobotEpisode, key: int | None = None) -> int:
+        """Put an episode on disk; returns its key, which sorts it. A key that is taken is left as it is.
+
+        Raises:
+            DataError: it does not fit the data set, or it cannot be written.
+        """
+        if key is None:
+            key = max(self.staged(), default=-1) + 1
+        write_staged(self.folder, key, self._spec, episode)
+        return key
+
+    def leave_out(self, key: int, length: int) -> None:
+        """Note that the demonstration of that key, of so many steps, failed."""
+        write_failed(self.folder, key, length)
 
 
 def _write_manifest(folder: Path) -> None:
