@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from ornstein.cli import main
+from ornstein.core import Camera, Channel
 from ornstein.core.errors import ContractError, DataError, OrnsteinError
 from ornstein.evaluation import compare_results, evaluate_suite, mcnemar_exact
 from ornstein.evaluation.trials import ExpertPlayer, Notebook, PolicyPlayer, Trial, told, try_scene, world_for
@@ -25,8 +27,6 @@ class Still:
     """Never moves, and notes what it is told."""
 
     def __init__(self, **changes: Any) -> None:
-        from dataclasses import replace
-
         self.contract = replace(contract({}), **changes)
         self.heard: list[str] = []
 
@@ -118,9 +118,42 @@ def test_a_trial_is_a_function_of_its_seed() -> None:
     assert env.variation == Variation(tasks=(2, 3))
 
 
-def test_policies_for_other_bodies_are_refused() -> None:
-    with pytest.raises(ContractError, match="control_hz: 5"):
-        world_for(Still(control_hz=5.0).contract, suite("pick"))
+_ACTION = contract().action
+MISMATCHES = [
+    ({"gripper": "0 closed … 1 open"}, "gripper: 0 closed … 1 open != 0 open … 1 closed"),
+    ({"action": (*_ACTION[:6], Channel("gripper", "1", -1.0, 1.0))}, "action.gripper.low: -1.0 != 0.0"),
+    ({"action": (Channel("dx", "m", -0.05, 0.03), *_ACTION[1:])}, "action.dx.low: -0.05 != -0.03"),
+    ({"action": (Channel("dx", "cm", -0.03, 0.03), *_ACTION[1:])}, "action.dx.unit: cm != m"),
+    ({"action": _ACTION[::-1]}, "action: gripper, dyaw"),
+    ({"rotation": "quaternion"}, "rotation: quaternion != extrinsic xyz Euler, radians"),
+    ({"action_frame": "absolute, tool frame"}, "action_frame: absolute, tool frame != delta of"),
+    ({"control_hz": 5.0}, "control_hz: 5.0 != 10.0"),
+    ({"chunk_length": 8}, "chunk_length: 8 != 1"),
+    ({"cameras": (Camera("front", 96, 128),)}, "cameras.front.width: 128 != 96"),
+    ({"cameras": (Camera("front", 128, 128, "BGR"),)}, "cameras.front.color: BGR != RGB"),
+    ({"state": contract().state[:6]}, "state: x, y, z, roll, pitch, yaw != x, y, z, roll, pitch, yaw, gripper"),
+]
+
+
+@pytest.mark.parametrize(("change", "line"), MISMATCHES, ids=[line.split(":")[0] for _, line in MISMATCHES])
+def test_a_policy_for_another_body_is_refused_and_the_field_named(change: dict[str, Any], line: str) -> None:
+    with pytest.raises(ContractError, match="the policy does not fit the tabletop") as caught:
+        world_for(replace(contract({"front": 128}), **change), suite("pick"))
+    assert line in str(caught.value)
+
+
+def test_the_tabletop_shows_what_the_policy_asks_for_in_its_order() -> None:
+    asked = replace(contract(), cameras=(Camera("wrist", 32, 32), Camera("front", 64, 64)))
+    env = world_for(asked, suite("pick"))
+    try:
+        pixels = env.reset(seed=0)[0]["pixels"]
+        assert [(name, picture.shape[0]) for name, picture in pixels.items()] == [("wrist", 32), ("front", 64)]
+        asked.require_match(env.contract, "the policy", "the tabletop")
+    finally:
+        env.close()
+
+
+def test_policies_for_other_robots_are_refused() -> None:
     with pytest.raises(DataError, match="made for somebody-else"):
         world_for(Still(robot="somebody-else").contract, suite("pick"))
 
