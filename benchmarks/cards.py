@@ -28,7 +28,7 @@ _MEASURED = "\n## Measured\n"
 
 def figures(name: str) -> list[tuple[str, Any]]:
     """What the benchmarks say about one model."""
-    pictures, robot = (json.loads((RESULTS / f"{part}.json").read_text()) for part in ("pictures", "robot"))
+    pictures = json.loads((RESULTS / "pictures.json").read_text())
     match name:
         case "autoencoder":
             return [
@@ -53,16 +53,13 @@ def figures(name: str) -> list[tuple[str, Any]]:
             eyes = [(key, seen[key]) for key in ("found", "blocks_named_right_of_48", "mats_named_right_of_14")]
             return [*eyes, ("clean scenes solved, all skills", solved["all"]), *sorted(solved["rates"].items())]
         case _:
-            return [(key, value) for key, value in robot.items() if key.startswith("policy")]
+            raise ValueError(f"no benchmark measures {name}")
 
 
 def card(name: str) -> str:
     """The card in markdown."""
     checkpoint = read_checkpoint(BUNDLED / name)
-    if name in CARDS:
-        text = describe(checkpoint.provenance, checkpoint.kind, CARDS[name])
-    else:  # written by the recipe, which knew the data
-        text = (checkpoint.path / "card.md").read_text(encoding="utf8").split(_MEASURED)[0]
+    text = describe(checkpoint.provenance, checkpoint.kind, CARDS[name])
     rows = [f"| {what.replace('_', ' ')} | {_words(entry)} |" for what, entry in figures(name)]
     return "\n".join(
         [
@@ -79,7 +76,11 @@ def card(name: str) -> str:
 
 
 def _words(entry: dict[str, Any]) -> str:
-    kept = {key: value for key, value in entry.items() if not isinstance(value, list) or len(value) == 2}
+    kept = {
+        key: value
+        for key, value in entry.items()
+        if not isinstance(value, dict) and (not isinstance(value, list) or len(value) == 2)
+    }
     return ", ".join(f"{key} {_number(value)}" for key, value in kept.items())
 
 

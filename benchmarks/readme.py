@@ -24,8 +24,10 @@ _KINDS = {
 
 def table(results: Path = RESULTS) -> str:
     """The table in markdown."""
-    pictures, robot, startup = (json.loads((results / f"{name}.json").read_text()) for name in ("pictures", "robot", "startup"))
-    pipeline, eyes = (json.loads((results / f"tabletop-{name}.json").read_text()) for name in ("pipeline", "legibility"))
+    pictures, startup = (json.loads((results / f"{name}.json").read_text()) for name in ("pictures", "startup"))
+    experts, pipeline, eyes = (
+        json.loads((results / f"tabletop-{name}.json").read_text()) for name in ("experts", "pipeline", "legibility")
+    )
     drawn = pictures["alignment"]
     settings = drawn["settings"]
     psnr = pictures["autoencoder"]
@@ -50,14 +52,8 @@ def table(results: Path = RESULTS) -> str:
             f"a picture, {settings['steps']} guided steps, {seconds['threads']} thread{'s' * (seconds['threads'] > 1)}",
             f"{seconds['median']:.2f} s ({seconds['min']:.2f} – {seconds['max']:.2f} over {seconds['repeats']})",
         ),
-        ("robot: picks up the named block", _share(robot["policy_instruction_none"])),
-        (
-            f"control: blank instruction (chance {robot['policy_instruction_blank']['chance']:.0%})",
-            _share(robot["policy_instruction_blank"]),
-        ),
-        ("control: another block's name", _share(robot["policy_instruction_shuffled"])),
-        ("the scripted expert", _share(robot["expert_disturbed_0"])),
-        ("tabletop of eight skills: the classical pipeline, clean scenes", _share(pipeline["all"])),
+        ("robot, eight skills: the classical pipeline, usual scenes", _share(pipeline["all"])),
+        ("the scripted experts, the worst of both arms' skills", f"{experts['least']:.1%}, n = 300 each"),
         ("its eyes name a block's face, 20 pixels wide, among 48", _share(eyes["blocks_named_right_of_48"])),
         ("`ornstein --help`", f"{startup['help']['median']:.2f} s"),
     ]

@@ -1,6 +1,6 @@
-"""The tabletop measured: can its faces be read, do its experts and the classical pipeline solve it, how fast is it?
+"""The tabletop measured: can its faces be read, do experts, classical pipeline and learned policy solve it, how fast is it?
 
-.venv/bin/python benchmarks/tabletop.py legibility | experts | pipeline | speed      # writes benchmarks/results/tabletop-NAME.json
+.venv/bin/python benchmarks/tabletop.py legibility | experts | pipeline | rt1 | speed | floor    # writes benchmarks/results/tabletop-NAME.json
 """
 
 from __future__ import annotations
@@ -8,13 +8,16 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from record import RESULTS, share, write
 
+from ornstein.evaluation import evaluate_suite, mcnemar_exact
 from ornstein.simulation.tabletop import SKILLS, Expert, TabletopEnv, Variation, sample_style
 
 TEST_SEED = 1_000_000
@@ -126,6 +129,48 @@ def pipeline() -> dict[str, Any]:
     return {"checkpoint": policy.fingerprint, "first_seed": TEST_SEED, "rates": rates, "all": share(total, each * len(SKILLS))}
 
 
+#: Suites and how many scenes each; fixed before looking.
+RT1_SUITES = {
+    "all": 500,
+    "unseen-phrasing": 300,
+    "distractors": 300,
+    "backgrounds": 300,
+    "lights": 300,
+    "camera": 300,
+    "unseen-objects": 300,
+    "held-out-pairs": 300,
+    "chains": 100,
+}
+
+
+def rt1() -> dict[str, Any]:
+    """The learned policy: the usual scenes of all skills, what moves away from them, and what it does without the right sentence."""
+    with tempfile.TemporaryDirectory() as folder:
+        records = {name: _evaluated(name, n, "none", Path(folder) / name) for name, n in RT1_SUITES.items()}
+        controls = {name: _evaluated("all", 300, name, Path(folder) / name) for name in ("blank", "shuffled")}
+    given = np.array([row["success"] for row in records["all"]["per_episode"]][:300])
+    keys = ("checkpoint", "training_data", "contract", "split", "first_seed")
+    return {
+        **{key: records["all"][key] for key in keys},
+        "suites": {
+            name: share(record["successes"], record["episodes"])
+            | {"by_task": {task: share(row["successes"], row["episodes"]) for task, row in record["by_task"].items()}}
+            for name, record in records.items()
+        },
+        "controls": {
+            name: share(record["successes"], record["episodes"])
+            | {"mcnemar_p": mcnemar_exact(given, np.array([row["success"] for row in record["per_episode"]]))}
+            for name, record in controls.items()
+        },
+    }
+
+
+def _evaluated(name: str, n: int, control: Any, out: Path) -> dict[str, Any]:
+    record = evaluate_suite("rt1-tabletop", name, episodes=n, out=out, control=control, workers=2).record
+    print(name, control, record["successes"], "of", n, flush=True)
+    return record
+
+
 def _steps(count: int) -> tuple[int, float, float]:
     """Steps, seconds of stepping with both cameras drawn, and the median reset [s]."""
     env = TabletopEnv()
@@ -160,7 +205,66 @@ def speed() -> dict[str, Any]:
     }
 
 
-MEASUREMENTS = {"legibility": legibility, "experts": experts, "pipeline": pipeline, "speed": speed}
+def floor() -> dict[str, Any]:
+    """Seconds of recording demonstrations against those that MuJoCo alone takes within them: steps of physics, drawing, reading pixels."""
+    import mujoco
+
+    from ornstein.data.demonstrations import Demonstrating
+    from ornstein.data.lerobot_episode import DatasetSpec
+    from ornstein.data.recording import EXTRA_COLUMNS, Recorder
+    from ornstein.simulation.tabletop import contract, suite
+
+    spent = 0.0
+
+    def timed(function: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal spent
+            began = time.perf_counter()
+            try:
+                return function(*arguments, **named)
+            finally:
+                spent += time.perf_counter() - began
+
+        return call
+
+    warm_up, episodes, ratios, seconds = 60, 60, [], []
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "episodes").mkdir()
+        demonstrating = Demonstrating(suite("all").variation, 0.05, None, "arm7")
+        recorder, world = Recorder(Path(folder), DatasetSpec(contract(), EXTRA_COLUMNS), demonstrating), demonstrating.open()
+        for seed in range(warm_up):  # drawings are rendered once a process
+            recorder.record(world, seed)
+        names = ("mj_step", "mjv_updateScene", "mjr_render", "mjr_readPixels")
+        plain = {name: getattr(mujoco, name) for name in names}
+        try:
+            for name, function in plain.items():
+                setattr(mujoco, name, timed(function))
+            for repeat in range(3):
+                spent, began = 0.0, time.perf_counter()
+                for seed in range(episodes):
+                    recorder.record(world, 10_000 + repeat * episodes + seed)
+                seconds.append(time.perf_counter() - began)
+                ratios.append(seconds[-1] / spent)
+        finally:
+            for name, function in plain.items():
+                setattr(mujoco, name, function)
+            world.close()
+    return {
+        "times_the_floor": {"median": statistics.median(ratios), "all": ratios},
+        "seconds_an_episode": statistics.median(seconds) / episodes,
+        "cameras": {"front": 128, "wrist": 64},
+        "episodes": episodes,
+    }
+
+
+MEASUREMENTS = {
+    "legibility": legibility,
+    "experts": experts,
+    "pipeline": pipeline,
+    "rt1": rt1,
+    "speed": speed,
+    "floor": floor,
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or MEASUREMENTS:

@@ -59,10 +59,10 @@ def test_every_figure_on_the_page_and_in_the_cards_comes_from_a_results_file() -
 def test_the_results_are_of_the_shipped_models() -> None:
     from record import RESULTS
 
-    pictures, robot = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("pictures", "robot"))
+    pictures, robot = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("pictures", "tabletop-pipeline"))
     for name, fingerprint in pictures["checkpoints"].items():
         assert fingerprint == read_checkpoint(BUNDLED / name).fingerprint, name
-    assert robot["policy_instruction_none"]["checkpoint"] == read_checkpoint(BUNDLED / "rt1-tabletop").fingerprint
+    assert robot["checkpoint"] == read_checkpoint(BUNDLED / "modular-tabletop").fingerprint
 
 
 def test_the_names_on_the_page_exist() -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, str] = {
     "sample": 'draw pictures from a sentence:  ornstein sample "a red apple on a yellow background" --out apple.png',
     "train": "train a model by its recipe:  ornstein train rt1-tabletop --out runs/rt1 [--resume]",
-    "evaluate": "measure a robot policy:  ornstein evaluate rt1-tabletop --suite pick --episodes 100 --out results",
+    "evaluate": "measure a robot policy:  ornstein evaluate modular-tabletop --suite all --episodes 100 --out results",
     "compare": "drawn pictures against real ones, folder against folder:  ornstein compare REAL DRAWN --again MORE-REAL",
     "data": "data sets of robots and pictures:  ornstein data generate | inspect | validate | inspect-pictures",
     "claims": "statements of the field as experiments with a verdict:  ornstein claims [D1 D4 …]",

@@ -63,7 +63,7 @@ def test_unknown_names_offer_the_nearest(capsys: pytest.CaptureFixture[str]) -> 
     assert_one_clear_line(code, err, "unknown recipe 'text2image'", "'text-to-image'")
     code, _, err = run(capsys, "sample", "an apple", "--checkpoint", "text-to-imgae")
     assert_one_clear_line(code, err, "text-to-imgae", "text-to-image")
-    code, _, err = run(capsys, "evaluate", "rt1-tabletop", "--suite", "pik")
+    code, _, err = run(capsys, "evaluate", "modular-tabletop", "--suite", "pik")
     assert_one_clear_line(code, err, "unknown suite 'pik'", "'pick'")
     code, _, err = run(capsys, "data", "generat")
     assert_one_clear_line(code, err, "'generate'")
@@ -101,7 +101,7 @@ def test_unknown_names_offer_the_nearest(capsys: pytest.CaptureFixture[str]) -> 
         ("sample apple --image a.png --show-steps a.png --out c.png", ["--show-steps a.png", "--image"]),
         ("sample apple --image a-1.png --num 3 --out a.png", ["overwrite a-1.png", "--out"]),
         ("sample apple --image README.md", ["README.md cannot be read as a picture"]),
-        ("evaluate rt1-tabletop --split tset", ["tset", "validation"]),
+        ("evaluate modular-tabletop --split tset", ["tset", "validation"]),
         ("data inspect", ["FOLDER missing"]),
         ("train autoencoder --optimization.stepz 3", ["--optimization.steps"]),
         ("train text-to-image --network.patch-size 3", ["latent_size", "multiple of 3"]),
@@ -181,7 +181,7 @@ def test_a_training_into_an_impossible_folder_is_refused_before_anything_is_prep
 
 @pytest.mark.parametrize("harm", ["truncated", "flipped"])
 @pytest.mark.parametrize(
-    ("name", "command"), [("text-to-image", ["sample", "an apple", "--checkpoint"]), ("rt1-tabletop", ["evaluate"])]
+    ("name", "command"), [("text-to-image", ["sample", "an apple", "--checkpoint"]), ("modular-tabletop", ["evaluate"])]
 )
 def test_damaged_weights_are_never_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, command: list[str], harm: str
@@ -201,8 +201,8 @@ def test_damaged_weights_are_never_run(
 
 
 def test_a_robot_policy_does_not_draw(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, _, err = run(capsys, "sample", "an apple", "--checkpoint", "rt1-tabletop", "--out", str(tmp_path / "a.png"))
-    assert_one_clear_line(code, err, "'rt1'", "'text-to-image'")
+    code, _, err = run(capsys, "sample", "an apple", "--checkpoint", "modular-tabletop", "--out", str(tmp_path / "a.png"))
+    assert_one_clear_line(code, err, "'modular'", "'text-to-image'")
     assert not list(tmp_path.iterdir())
 
 
@@ -225,13 +225,16 @@ def test_several_pictures_come_with_a_contact_sheet(capsys: pytest.CaptureFixtur
     np.testing.assert_array_equal(sheet[:128, 256:384], third)
 
 
-def test_evaluate_reports_and_refuses_to_overwrite(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    arguments = ["evaluate", "rt1-tabletop", "--episodes", "1", "--out", str(tmp_path / "r"), "--json"]
+def test_evaluate_reports_goes_on_and_refuses_to_mix(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ["evaluate", "modular-tabletop", "--episodes", "1", "--out", str(tmp_path / "r"), "--json"]
     code, out, _ = run(capsys, *arguments)
     assert code == 0
-    assert json.loads(out)["episodes"] == json.loads((tmp_path / "r" / "results.json").read_text())["episodes"] == 1
-    code, _, err = run(capsys, *arguments)
-    assert_one_clear_line(code, err, "--overwrite")
+    first = json.loads(out)
+    assert first["episodes"] == json.loads((tmp_path / "r" / "results.json").read_text())["episodes"] == 1
+    code, out, _ = run(capsys, *arguments)
+    assert (code, json.loads(out)["per_episode"]) == (0, first["per_episode"])
+    code, _, err = run(capsys, *arguments, "--suite", "stack")
+    assert_one_clear_line(code, err, "suite: all before, stack now", "--overwrite")
 
 
 def test_sample_edits_pictures_and_goes_between_prompts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -125,4 +125,4 @@ def test_what_does_not_fit_is_refused(policy: ModularPolicy, env: TabletopEnv, t
     with pytest.raises(DataError, match="know 4 kinds"):
         ModularPolicy(policy.network, policy.contract, policy._camera, policy._kinds[:2], policy._names)
     with pytest.raises(CheckpointError):
-        ModularPolicy.from_checkpoint(ornstein.hub.find_checkpoint(BUNDLED / "rt1-tabletop"))
+        ModularPolicy.from_checkpoint(ornstein.hub.find_checkpoint(BUNDLED / "emoji-classifier"))

@@ -92,7 +92,7 @@ LEDGER: tuple[Claim, ...] = (
         "V1",
         "end-to-end policies beat perception → state estimation → planning → control",
         "pipeline_or_policy:pipeline_or_policy",
-        40,
+        200,
     ),
     Claim("V2", "RT-1: trained on robot data, EfficientNet with FiLM from a sentence encoder"),
     Claim("V3", "RT-2: a vision-language model co-fine-tuned with actions as tokens of its vocabulary"),

@@ -7,7 +7,7 @@ sentence to action in one network. Both ship, both see the same front camera, an
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EVALUATION_SEED = 4_100_000
 LEARNED, PIPELINE = "rt1-tabletop", "modular-tabletop"
-PLAYERS = {"expert": EXPERT, "pipeline": PIPELINE, "learned": LEARNED}
+PLAYERS = ("expert", "pipeline", "learned")
 _LEVEL = 0.05
 
 
@@ -88,11 +88,14 @@ class Tried:
 
 
 def pipeline_or_policy(folder: Path, quick: bool) -> Outcome:
-    """V1. Nothing is trained: the two shipped policies and the expert try the same fresh scenes of every condition."""
-    n = 4 if quick else 200
+    """V1. The pipeline as it ships, the policy by its recipe and the expert try the same fresh scenes of every condition."""
+    n = 2 if quick else 200
     conditions = CONDITIONS[4:7] if quick else CONDITIONS
-    found = [Tried(one, {player: _tried(source, one, n, folder) for player, source in PLAYERS.items()}) for one in conditions]
-    hidden = {player: _tried(PLAYERS[player], _USUAL, n, folder, "blank") for player in ("pipeline", "learned")}
+    sources = {"expert": EXPERT, "pipeline": PIPELINE, "learned": _learned(folder, quick)}
+    found = [
+        Tried(one, {player: _tried(player, source, one, n, folder) for player, source in sources.items()}) for one in conditions
+    ]
+    hidden = {player: _tried(player, sources[player], _USUAL, n, folder, "blank") for player in ("pipeline", "learned")}
     usual = next(tried for tried in found if tried.condition is _USUAL)
     listens = {player: bool(mcnemar_exact(usual.solved[player], hidden[player]) < _LEVEL) for player in hidden}
     parts = judge_parts(found)
@@ -104,14 +107,17 @@ def pipeline_or_policy(folder: Path, quick: bool) -> Outcome:
         (
             *(tried.rate(player) for tried in found for player in PLAYERS),
             *(tried.lead() for tried in found if tried.condition.judged),
-            *(Tried(_USUAL, hidden).rate(player) for player in hidden),
+            *(
+                replace(Tried(_USUAL, hidden).rate(player), name=f"control, no instruction: solved, {player}")
+                for player in hidden
+            ),
         ),
         (EVALUATION_SEED,),
         {
             "One scene of every condition: " + "; ".join(one.name for one in conditions): _scenes(conditions),
             **({} if quick else {"Solved, in per cent, as blocks are added": _clutter(found)}),
         },
-        {"scenes": n, "players": PLAYERS, "checkpoints": {p: _fingerprint(s) for p, s in PLAYERS.items() if s != EXPERT}},
+        {"scenes": n, "checkpoints": {player: _fingerprint(source) for player, source in sources.items() if source != EXPERT}},
     )
 
 
@@ -121,7 +127,27 @@ def judge_parts(found: list[Tried]) -> dict[str, Verdict]:
     return {tried.condition.judged: tried.verdict(_LEVEL / len(judged)) for tried in judged}
 
 
-def _tried(source: str, condition: Condition, n: int, folder: Path, control: Control = "none") -> NDArray[np.bool_]:
+def _learned(folder: Path, quick: bool) -> str:
+    """The shipped policy, or else one trained here by the recipe, which takes hours."""
+    from ornstein.hub import bundled_names
+    from ornstein.policies import RT1Config
+    from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, train_rt1_tabletop
+
+    if LEARNED in bundled_names():
+        return LEARNED
+    recipe, out = RT1TabletopRecipe(), folder / LEARNED
+    if quick:
+        small = RT1Config(image_size=64, channels=(8, 8), blocks=(1, 1), tokens=2, width=16, depth=1, heads=2)
+        steps = replace(recipe.optimization, steps=2, batch_size=2, warmup_steps=0, checkpoint_every=2, preview_every=2)
+        recipe = replace(recipe, network=small, optimization=steps, episodes=2, views=2, preview_episodes=1)
+    if not (out / "model" / "config.json").exists():
+        train_rt1_tabletop(recipe, out, resume=any((out / "checkpoints").glob("step-*")))
+    return str(out)
+
+
+def _tried(
+    player_name: str, source: str, condition: Condition, n: int, folder: Path, control: Control = "none"
+) -> NDArray[np.bool_]:
     """Which of the scenes it solved; what an interrupted run has finished is not run again."""
     player = load_player(source)
     settings = {
@@ -131,14 +157,14 @@ def _tried(source: str, condition: Condition, n: int, folder: Path, control: Con
         "control": control,
         "first_seed": EVALUATION_SEED,
     }
-    kept = folder / f"{source}-{condition.name.replace(' ', '-').replace(',', '')}-{control}"
+    kept = folder / f"{player_name}-{condition.name.replace(' ', '-').replace(',', '')}-{control}"
     kept.mkdir(parents=True, exist_ok=True)
     notebook = Notebook(kept, settings)
     seeds = range(EVALUATION_SEED, EVALUATION_SEED + n)
     done = {trial.seed for trial in notebook.trials}
-    workers = min(os.cpu_count() or 1, n - len(done)) or 1
+    workers = os.cpu_count() or 1 if n - len(done) > 20 else 1  # processes take seconds to start
     running = trials(player, source, Suite("", condition.variation), seeds, control=control, workers=workers, done=done)
-    for trial in track(running, n - len(done & set(seeds)), f"{source}, {condition.name}"):
+    for trial in track(running, n - len(done & set(seeds)), f"{player_name}, {condition.name}"):
         notebook.write(trial)
     notebook.keep_films(set())
     solved = {trial.seed: trial.success for trial in notebook.trials}

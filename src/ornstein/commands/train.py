@@ -23,7 +23,7 @@ RECIPES: dict[str, str] = {
     "gan": "a modern GAN (relativistic loss, R1 and R2) on the same icons",
     "dcgan": "a classical GAN on the same icons",
     "vae": "a variational autoencoder with categorical latents on the same icons",
-    "rt1-tabletop": "a small RT-1 that picks up the named block (generates its data first)",
+    "rt1-tabletop": "a small RT-1 that learns the tabletop's eight skills from demonstrations (records them first)",
     "modular-tabletop": "the eyes of the classical pipeline, which find and name what stands on the tabletop",
 }
 

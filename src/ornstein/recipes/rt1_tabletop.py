@@ -181,10 +181,10 @@ def _network(config: RT1Config, data: LeRobotDataset, encoder: UniversalSentence
     model = RT1(config)
     sentences = torch.from_numpy(encoder.encode(sorted({episode.task for episode in data.episodes})))
     model.sentence_mean.copy_(sentences.mean(0))
-    model.sentence_std.copy_(sentences.std(0).clamp_min(1e-4))
+    model.sentence_std.copy_(sentences.std(0, correction=0).clamp_min(1e-4))
     states = torch.from_numpy(data.states[:, : config.state_size])
     model.state_mean.copy_(states.mean(0))
-    model.state_std.copy_(states.std(0).clamp_min(1e-3))
+    model.state_std.copy_(states.std(0, correction=0).clamp_min(1e-3))
     return model
 
 

@@ -16,7 +16,8 @@ from ornstein.simulation.tabletop import Expert, Look, Scene, TabletopEnv, Task,
 from ornstein.simulation.tabletop.arms import ARMS
 from ornstein.simulation.tabletop.environment import WORKSPACE_HIGH, WORKSPACE_LOW, euler_angles, euler_matrix
 from ornstein.simulation.tabletop.model import FRONT_FOVY
-from ornstein.simulation.tabletop.scene import Block, Cabinet
+from ornstein.simulation.tabletop.scene import Block, Bowl, Cabinet
+from ornstein.simulation.tabletop.world import project
 
 STILL = np.zeros(7, np.float32)
 SMALL = {"front": 64, "wrist": 32}
@@ -181,7 +182,7 @@ def test_a_turned_camera_sees_things_elsewhere_by_its_angle(env: TabletopEnv) ->
         seen = []
         for look in (Look(), Look(camera_turn=(0.0, turn))):
             env.reset(options={"scene": replace(centre, look=look)})
-            seen.append(float(env.target_pixel()[0]))
+            seen.append(float(env.pointers()[0][0]))
         expected = -np.tan(turn) / np.tan(np.radians(FRONT_FOVY) / 2)
         assert seen[1] - seen[0] == pytest.approx(expected, rel=0.04)
 
@@ -202,3 +203,33 @@ def test_an_expert_succeeds_and_a_still_hand_does_not(env: TabletopEnv) -> None:
             over = terminated or truncated
         assert info["is_success"]
         assert reward == 1.0
+
+
+def test_pointers_say_what_is_moved_and_where_to(env: TabletopEnv) -> None:
+    """Against the scene's own places, projected; and while a block is pushed, its goal stays where it was."""
+    scene = Scene(
+        (Block("red apple", 0.50, -0.05), Block("rocket", 0.60, 0.1)),
+        (Task("push", 0, direction="right"),),
+        "push the red apple right",
+        bowl=Bowl(0.62, -0.12),
+    )
+    env.reset(options={"scene": scene})
+    target, goal = env.pointers()
+    places = env.world.moment().positions
+    np.testing.assert_allclose(target, project(env.world, "front", places[0]), atol=1e-6)
+    np.testing.assert_allclose(goal, project(env.world, "front", places[0] + [0.0, 0.07, 0.0]), atol=1e-6)
+    for task, point in (
+        (Task("pick", 0), places[0]),
+        (Task("stack", 0, 1), places[1]),
+        (Task("move_near", 0, 1), places[1]),
+        (Task("place_in_bowl", 0), np.array([0.62, -0.12, 0.0])),
+    ):
+        moved, goal_of_task = env.pointers_of(task)
+        np.testing.assert_allclose(moved, target, atol=1e-6)
+        np.testing.assert_allclose(goal_of_task, project(env.world, "front", point), atol=1e-6)
+    expert = Expert()
+    for _ in range(20):
+        env.step(expert.act(env))
+    moved, still = env.pointers()
+    np.testing.assert_allclose(still, goal, atol=1e-6)
+    assert moved[0] > target[0] + 0.05
