@@ -43,7 +43,7 @@ def test_pointers_are_where_the_named_things_lie(views: PointedViews) -> None:
     pictures = {env.reset(options={"scene": scene})[0]["pixels"]["front"].tobytes(): k for k, scene in scenes.items()}
     skills: Counter[str] = Counter()
     try:
-        for picture, sentence, pointers in zip(*drawn, strict=True):
+        for picture, sentence, pointers, heading in zip(*drawn, strict=True):
             scene = scenes[pictures[picture.tobytes()]]
             env.reset(options={"scene": scene})
             order = _asked(sentence)
@@ -51,9 +51,12 @@ def test_pointers_are_where_the_named_things_lie(views: PointedViews) -> None:
             if not order.object:
                 expected = project(env.world, "front", env.world.handle_position())
                 np.testing.assert_allclose(pointers, [expected, expected], atol=1e-6)
+                assert not heading.any()
                 continue
             (block,) = [k for k, one in enumerate(scene.blocks) if one.name == order.object]
             moved = env.world.moment().positions[block]
+            turned = 4 * scene.blocks[block].yaw
+            np.testing.assert_allclose(heading, [np.sin(turned), np.cos(turned)], atol=0.02)
             np.testing.assert_allclose(pointers[0], project(env.world, "front", moved), atol=1e-6)
             assert order.skill == "pick" or not np.allclose(pointers[0], pointers[1])
             if order.skill in ("move_near", "stack"):

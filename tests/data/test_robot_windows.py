@@ -33,9 +33,14 @@ class Recorded:
         frame = np.arange(stops[-1], dtype=np.float32)[:, None]
         self.states, self.actions = np.tile(frame, 7), np.tile(frame + 100, 7)
         self.pointers: np.ndarray | None = np.tile(frame / 100, 4).reshape(-1, 2, 2)
+        self.headings = np.tile(frame / 50, 2)
 
     def __len__(self) -> int:
         return sum(LENGTHS)
+
+    def column(self, name: str) -> np.ndarray:
+        assert name == "observation.target_heading"
+        return self.headings
 
     def frames(self, camera: str) -> list[np.ndarray]:
         assert camera == "front"
@@ -56,6 +61,10 @@ def test_everything_in_a_window_belongs_to_the_same_frames_of_one_episode(tmp_pa
     np.testing.assert_array_equal(drawn.actions[..., 3], frames + 100)
     np.testing.assert_array_equal(drawn.pictures[..., 1, 1, 2], frames)
     np.testing.assert_allclose(drawn.pointers[..., 1, 0], frames / 100)
+    np.testing.assert_allclose(drawn.headings[..., 1], frames / 50)
+    rows, tasks = _windows(data, tmp_path).rows(np.arange(300))
+    np.testing.assert_array_equal(rows, frames)
+    assert tasks == list(drawn.tasks)
     for start, task in zip(first, drawn.tasks, strict=True):
         episode = next(e for e in data.episodes if e.start <= start < e.stop)
         assert start + 3 <= episode.stop

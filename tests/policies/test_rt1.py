@@ -14,8 +14,8 @@ from ornstein.actions import UniformBins
 from ornstein.core.checkpoint import write_checkpoint
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.networks.film_convnet import FiLMConvNet, TokenLearner
-from ornstein.policies import RT1, PointedTensors, RT1Config, RT1Policy, pointing_loss, rt1_loss
-from ornstein.policies.rt1 import _jitter
+from ornstein.policies import RT1, PointedTensors, RT1Config, RT1Policy, decision_loss, heading_loss, pointing_loss, rt1_loss
+from ornstein.policies.rt1 import _jitter, waves
 from ornstein.simulation.tabletop import contract
 
 CONFIG = RT1Config(image_size=64, history=3, channels=(16, 16), blocks=(1, 1), tokens=4, width=32, depth=2, heads=2)
@@ -67,13 +67,12 @@ def test_film_scales_and_shifts_by_channel() -> None:
 
 
 def test_token_learner_reads_what_and_where_its_map_points() -> None:
-    learner = TokenLearner(3, 2, 5, grid=4)
+    learner = TokenLearner(3, 2, grid=4)
     features = torch.randn(1, 3, 4, 4)
     with torch.no_grad():
         learner.attention = torch.nn.Conv2d(3, 2, 1)
         learner.attention.weight.zero_()
         learner.attention.bias.zero_()
-        learner.project = torch.nn.Identity()
     tokens, maps = learner(features)
     torch.testing.assert_close(tokens[0, 0, :3], features.mean((2, 3))[0])
     torch.testing.assert_close(tokens[0, 0, 3:], torch.zeros(2), atol=1e-6, rtol=0)
@@ -102,6 +101,15 @@ def test_language_and_state_matter(network: RT1) -> None:
     assert (network(pictures, sentence, -state)[0] - logits).abs().max() > 1e-3
     blind = RT1(replace(CONFIG, state_size=0)).eval()
     torch.testing.assert_close(blind(pictures, sentence, state)[0], blind(pictures, sentence, -state)[0])
+    # Without a token of its own the sentence still comes through FiLM, and through nothing else.
+    by_film = RT1(replace(CONFIG, language_token=False)).eval()
+    for parameter in by_film.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+    assert (by_film(pictures, -sentence, state)[0] - by_film(pictures, sentence, state)[0]).abs().max() > 1e-4
+    seen, _ = by_film.see(pictures[:, 0].permute(0, 3, 1, 2) / 255, sentence)
+    assert torch.equal(
+        by_film.decide(seen[:, None], sentence, state[:, :1]), by_film.decide(seen[:, None], -sentence, state[:, :1])
+    )
 
 
 def test_a_window_does_not_depend_on_its_batch(network: RT1) -> None:
@@ -176,11 +184,11 @@ def test_a_pointer_beyond_the_outermost_cells_counts_there(place: tuple[float, f
 
 def test_stills_teach_pointing_and_nothing_else(network: RT1) -> None:
     pictures, sentence, state = _inputs()
-    tokens, pointers = torch.zeros(2, 3, 7, dtype=torch.int64), torch.zeros(2, 3, 2, 2)
+    tokens, pointers, headings = torch.zeros(2, 3, 7, dtype=torch.int64), torch.zeros(2, 3, 2, 2), torch.zeros(2, 3, 2)
     settings = {"smoothing_bins": 0.0, "pointing": 1.0, "color_jitter": 0.0}
-    stills = PointedTensors(pictures[:, 0], -sentence, torch.full((2, 2, 2), 0.4))
-    _, without = rt1_loss(network, pictures, sentence, state, tokens, pointers, torch.Generator(), **settings)
-    _, log = rt1_loss(network, pictures, sentence, state, tokens, pointers, torch.Generator(), **settings, views=stills)
+    stills = PointedTensors(pictures[:, 0], -sentence, torch.full((2, 2, 2), 0.4), torch.zeros(2, 2))
+    _, without = rt1_loss(network, pictures, sentence, state, tokens, pointers, headings, torch.Generator(), **settings)
+    _, log = rt1_loss(network, pictures, sentence, state, tokens, pointers, headings, torch.Generator(), **settings, views=stills)
     assert log["tokens"] == without["tokens"]
     _, maps = network(pictures[:, :1], -sentence, state[:, :1])
     of_stills = pointing_loss(maps[:, 0], stills.pointers)
@@ -214,17 +222,19 @@ def test_loss_of_uniform_logits_is_log_256_and_falls_to_the_smoothings_entropy()
     pictures, sentence, state = _inputs()
     tokens = torch.full((2, 3, 7), 100)
     settings = {"pointing": 0.0, "color_jitter": 0.0}
-    target = torch.zeros(2, 3, 2, 2)
+    target, headings = torch.zeros(2, 3, 2, 2), torch.zeros(2, 3, 2)
     for smoothing in (0.0, 1.5):
         _, log = rt1_loss(
-            network, pictures, sentence, state, tokens, target, torch.Generator(), smoothing_bins=smoothing, **settings
+            network, pictures, sentence, state, tokens, target, headings, torch.Generator(), smoothing_bins=smoothing, **settings
         )
         assert abs(float(log["tokens"]) - np.log(256)) < 1e-4
     bins = torch.arange(256)
     best = torch.softmax(-0.5 * ((bins - 100) / 1.5) ** 2, 0)
     with torch.no_grad():
         network.head.bias.copy_(best.log().clamp(min=-60).repeat(7))
-    _, log = rt1_loss(network, pictures, sentence, state, tokens, target, torch.Generator(), smoothing_bins=1.5, **settings)
+    _, log = rt1_loss(
+        network, pictures, sentence, state, tokens, target, headings, torch.Generator(), smoothing_bins=1.5, **settings
+    )
     entropy = -(best * best.clamp(min=1e-30).log()).sum()
     torch.testing.assert_close(log["tokens"], entropy, rtol=1e-3, atol=1e-3)
     assert log["bins_off"] == 0
@@ -239,16 +249,48 @@ def test_it_overfits_one_batch_and_learns_to_point() -> None:
     g = torch.Generator().manual_seed(2)
     tokens = torch.randint(0, 256, (4, 3, 7), generator=g)
     target = torch.rand(4, 3, 2, 2, generator=g) * 2 - 1
+    angles = torch.rand(4, 3, generator=g) * 6
+    headings = torch.stack([angles.sin(), angles.cos()], dim=-1)
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
     for _ in range(150):
         loss, log = rt1_loss(
-            network, pictures, sentence, state, tokens, target, g, smoothing_bins=0.5, pointing=0.3, color_jitter=0.0
+            network, pictures, sentence, state, tokens, target, headings, g, smoothing_bins=0.5, pointing=0.3, color_jitter=0.0
         )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert log["bins_off"] < 2
     assert log["points_right"] == 1
+    assert log["heading"] < 0.1
+
+
+def test_what_was_seen_can_be_kept_and_decided_on_later(network: RT1) -> None:
+    """Seeing once and deciding from it is the network; noise on places moves nothing but places."""
+    pictures, sentence, state = _inputs()
+    tokens = torch.zeros(2, 3, 7, dtype=torch.int64)
+    logits, _ = network(pictures, sentence, state)
+    seen, _ = network.see(pictures.flatten(0, 1).permute(0, 3, 1, 2) / 255, sentence.repeat_interleave(3, 0))
+    seen = seen.unflatten(0, (2, 3))
+    torch.testing.assert_close(network.decide(seen, sentence, state), logits)
+    settings = {"smoothing_bins": 0.0, "rng": torch.Generator().manual_seed(1)}
+    loss, _ = decision_loss(network, seen, sentence, state, tokens, place_noise=0.0, **settings)
+    torch.testing.assert_close(loss, -logits.log_softmax(-1)[..., 0].mean())
+    noisy, _ = decision_loss(network, seen, sentence, state, tokens, place_noise=0.1, **settings)
+    assert (noisy - loss).abs() > 1e-6
+
+
+def test_headings_count_where_something_turns() -> None:
+    read = torch.tensor([[1.0, 0.0], [5.0, 5.0], [0.0, 0.0]])
+    headings = torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.6, 0.8]])
+    assert heading_loss(read, headings) == pytest.approx((2.0 + 1.0) / 2)
+    assert heading_loss(read, torch.zeros(3, 2)) == 0
+
+
+def test_waves_tell_millimetres_apart() -> None:
+    values = torch.tensor([[0.25, -1.0]])
+    expected = [0.25, -1.0, np.sin(np.pi / 4), 0, np.cos(np.pi / 4), -1, 1, 0, 0, 1]
+    torch.testing.assert_close(waves(values, 2)[0], torch.tensor(expected, dtype=torch.float32), atol=1e-6, rtol=0)
+    assert torch.equal(waves(values, 0), values)
 
 
 def _save(network: RT1, folder: Path, **changes: object) -> Path:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import ornstein
+from ornstein import policies
 from ornstein.actions import UniformBins
 from ornstein.core.errors import ContractError, DataError, TrainingError
 from ornstein.data import recording
@@ -24,7 +25,7 @@ from ornstein.data.robot_windows import RobotWindows
 from ornstein.evaluation import VALIDATION_SEED, evaluate_suite
 from ornstein.language import UniversalSentenceEncoder
 from ornstein.policies import RT1Config
-from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, _batch, _preview, train_rt1_tabletop
+from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, _batch, _Examples, _preview, train_rt1_tabletop
 from ornstein.simulation.tabletop import TabletopEnv, contract
 from ornstein.training import Optimization
 
@@ -42,7 +43,9 @@ def _recipe(**changes: object) -> RT1TabletopRecipe:
         preview_every=4,
         precision="fp32",
     )
-    recipe = RT1TabletopRecipe(network=NETWORK, optimization=optimization, episodes=3, views=5, preview_episodes=2)
+    recipe = RT1TabletopRecipe(
+        network=NETWORK, sight=optimization, optimization=optimization, episodes=3, views=5, preview_episodes=2
+    )
     return replace(recipe, **changes)  # type: ignore[arg-type]
 
 
@@ -73,7 +76,7 @@ def test_a_batch_shows_sentence_state_and_action_of_the_same_moment(trained: Pat
     views = PointedViews(5, trained / "cache", size=64)
     bins = UniformBins.from_contract(contract({"front": 64}), 256)
     encoder = UniversalSentenceEncoder()
-    batch = _batch(np.arange(8), windows, views, encoder, bins, 7)
+    batch = _batch(np.arange(8), _Examples(data, contract({"front": 64}), windows, views, encoder, bins), 7)
     frames = np.stack(list(data.frames("front")))
     for k in range(8):
         # At rest, arms of several episodes stand alike: pictures tell them apart.
@@ -86,10 +89,53 @@ def test_a_batch_shows_sentence_state_and_action_of_the_same_moment(trained: Pat
         np.testing.assert_allclose(bins.decode(batch["tokens"][k].numpy()), data.actions[row : row + 2], atol=0.5 / 256 + 1e-6)
         assert data.pointers is not None
         np.testing.assert_array_equal(batch["pointers"][k], data.pointers[row : row + 2])
+        np.testing.assert_array_equal(batch["headings"][k], data.column("observation.target_heading")[row : row + 2])
     stills = views.at(np.arange(8))
     np.testing.assert_array_equal(batch["view_pictures"], stills.pictures)
     np.testing.assert_array_equal(batch["view_sentence"], encoder.encode(stills.sentences))
     assert len({batch["tokens"][k].numpy().tobytes() for k in range(8)}) > 4
+
+
+def test_the_arm_practises_with_the_eyes_of_the_first_stage(trained: Path) -> None:
+    """Eyes unchanged, all else moved on; what was kept of each frame is what the eyes see in it."""
+    eyes, whole = (ornstein.load(folder, expect="rt1").network for folder in (trained / "sight", trained))
+    before, after = eyes.state_dict(), whole.state_dict()
+    for name in before:
+        fixed = name.startswith(("vision.", "token_learner.", "heading.", "state_", "sentence_")) and "_in" not in name
+        assert torch.equal(before[name], after[name]) == fixed, name
+    (kept,) = (trained / "cache").glob("seen-*.npy")
+    data, seen = LeRobotDataset(trained / "data"), np.load(kept)
+    episode = data.episodes[1]
+    pictures = torch.from_numpy(np.stack(list(data.frames("front")))[episode.start : episode.stop])
+    said = torch.from_numpy(UniversalSentenceEncoder().encode([episode.task])).expand(len(pictures), -1)
+    with torch.inference_mode():
+        expected, _ = eyes.eval().see(pictures.permute(0, 3, 1, 2).float() / 255, said)
+    np.testing.assert_allclose(seen[episode.start : episode.stop], expected, atol=2e-3, rtol=2e-3)
+
+
+def test_an_interruption_in_either_stage_is_resumed_to_the_same_weights(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ornstein.recipes import rt1_tabletop
+
+    recipe, out = _recipe(data=trained / "data", preview_episodes=1), tmp_path / "run"
+    for stage, calls in (("rt1_loss", 3), ("decision_loss", 3)):
+        plain, count = getattr(policies, stage), 0
+
+        def stopping(*arguments: object, **named: object) -> object:
+            nonlocal count
+            count += 1
+            if count > calls:  # noqa: B023  the loop's own
+                raise KeyboardInterrupt
+            return plain(*arguments, **named)  # noqa: B023
+
+        with monkeypatch.context() as interrupted:
+            interrupted.setattr(policies, stage, stopping)
+            with pytest.raises((KeyboardInterrupt, SystemExit)):
+                rt1_tabletop.train_rt1_tabletop(recipe, out, resume=out.exists())
+    train_rt1_tabletop(recipe, out, resume=True)
+    mine, theirs = (ornstein.load(folder, expect="rt1").network.state_dict() for folder in (out, trained))
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
 def test_data_of_unknown_origin_are_refused(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +201,7 @@ def test_two_processes_record_once_and_train_together(tmp_path: Path) -> None:
     options = (
         "--episodes 3 --views 4 --preview-episodes 1 --network.image-size 64 --network.history 2 --network.channels 8 8 --network.blocks 1 1"
         " --network.tokens 2 --network.width 16 --network.depth 1 --network.heads 2 --optimization.steps 2 --optimization.batch-size 4"
+        " --sight.steps 2 --sight.batch-size 4"
     )
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ornstein"]
     command = [*launcher, "train", "rt1-tabletop", "--out", str(tmp_path / "run"), *options.split()]

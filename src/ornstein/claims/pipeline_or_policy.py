@@ -139,9 +139,10 @@ def _learned(folder: Path, quick: bool) -> str:
     if quick:
         small = RT1Config(image_size=64, channels=(8, 8), blocks=(1, 1), tokens=2, width=16, depth=1, heads=2)
         steps = replace(recipe.optimization, steps=2, batch_size=2, warmup_steps=0, checkpoint_every=2, preview_every=2)
-        recipe = replace(recipe, network=small, optimization=steps, episodes=2, views=2, preview_episodes=1)
+        recipe = replace(recipe, network=small, sight=steps, optimization=steps, episodes=2, views=2, preview_episodes=1)
     if not (out / "model" / "config.json").exists():
-        train_rt1_tabletop(recipe, out, resume=any((out / "checkpoints").glob("step-*")))
+        begun = any(any((run / "checkpoints").glob("step-*")) for run in (out, out / "sight"))
+        train_rt1_tabletop(recipe, out, resume=begun)
     return str(out)
 
 

@@ -40,6 +40,7 @@ CONTRACT, PROVENANCE, MANIFEST = "meta/ornstein_contract.json", "meta/ornstein_p
 STATE, ACTION, CAMERA_PREFIX = "observation.state", "action", "observation.images."
 TARGET_PIXEL = "observation.target_pixel"
 GOAL_PIXEL = "observation.goal_pixel"
+TARGET_HEADING = "observation.target_heading"
 FILES_PER_CHUNK, DATA_FILE_MB, VIDEO_FILE_MB = 1000, 100, 200
 # Of the episodes' table, and ours: what the episode was recorded under, the seed of its scene.
 SEED = "ornstein/seed"

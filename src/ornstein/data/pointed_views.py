@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 
 
 class PointedBatch(NamedTuple):
-    """B pictures, uint8 (B, S, S, 3); a sentence for each; what is moved and where to, float32 (B, 2, 2), see `TabletopEnv.pointers`."""
+    """B pictures, uint8 (B, S, S, 3); a sentence for each; what is moved and where to, float32 (B, 2, 2), and its heading, (B, 2),
+    see `TabletopEnv.pointers` and `heading_of`."""
 
     pictures: NDArray[np.uint8]
     sentences: list[str]
     pointers: NDArray[np.float32]
+    headings: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class PointedViews:
         try:
             self._pictures = np.load(folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
             self._pointers = np.load(folder / "pointers.npy", allow_pickle=False)
+            self._headings = np.load(folder / "headings.npy", allow_pickle=False)
             self._said = [(int(view), str(text)) for view, text in json.loads((folder / "sentences.json").read_text("utf8"))]
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"cannot use the views in {folder}: {error}; delete that folder and start again") from error
@@ -87,7 +90,9 @@ class PointedViews:
         """The pairs of these numbers of the stream, drawn uniformly."""
         chosen = [int(np.random.default_rng([self._seed, int(i), 23]).integers(len(self))) for i in indices]
         views, sentences = zip(*(self._said[k] for k in chosen), strict=True)
-        return PointedBatch(np.asarray(self._pictures[list(views)]), list(sentences), self._pointers[chosen])
+        return PointedBatch(
+            np.asarray(self._pictures[list(views)]), list(sentences), self._pointers[chosen], self._headings[chosen]
+        )
 
 
 def _draw(plan: _Plan, folder: Path) -> None:
@@ -97,6 +102,7 @@ def _draw(plan: _Plan, folder: Path) -> None:
     pictures = np.lib.format.open_memmap(partial / "pictures.npy", mode="w+", dtype=np.uint8, shape=shape)
     said: list[tuple[int, str]] = []
     pointers: list[NDArray[np.float32]] = []
+    headings: list[NDArray[np.float32]] = []
     env = TabletopEnv(cameras={"front": plan.size})
     try:
         for k in track(range(plan.count), plan.count, "drawing views"):
@@ -106,8 +112,10 @@ def _draw(plan: _Plan, folder: Path) -> None:
             for task, sentence in _sentences(scene, rng, plan.sentences):
                 said.append((k, sentence))
                 pointers.append(np.stack(env.pointers_of(task)))
+                headings.append(env.heading_of(task))
         pictures.flush()
         np.save(partial / "pointers.npy", np.stack(pointers))
+        np.save(partial / "headings.npy", np.stack(headings))
         (partial / "sentences.json").write_text(json.dumps(said, ensure_ascii=False), encoding="utf8")
         partial.rename(folder)
     finally:

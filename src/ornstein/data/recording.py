@@ -23,7 +23,7 @@ import numpy as np
 from ornstein.core.errors import DataError
 from ornstein.core.progress import track
 from ornstein.data.lerobot_episode import DatasetSpec, RobotEpisode
-from ornstein.data.lerobot_format import ACTION, GOAL_PIXEL, STATE, TARGET_PIXEL, Feature
+from ornstein.data.lerobot_format import ACTION, GOAL_PIXEL, STATE, TARGET_HEADING, TARGET_PIXEL, Feature
 from ornstein.data.lerobot_reader import LeRobotDataset
 from ornstein.data.lerobot_staging import write_failed, write_staged
 from ornstein.data.lerobot_writer import LeRobotWriter
@@ -42,6 +42,7 @@ _LARGEST_FAILED_SHARE, _LENIENT_UNTIL = 0.5, 20
 EXTRA_COLUMNS: dict[str, Feature] = {
     TARGET_PIXEL: Feature("float32", (2,), ["column", "row"]),
     GOAL_PIXEL: Feature("float32", (2,), ["column", "row"]),
+    TARGET_HEADING: Feature("float32", (2,), ["sin 4ψ", "cos 4ψ"]),
     "next.reward": Feature("float32", (1,)),
     "next.done": Feature("bool", (1,)),
     "next.success": Feature("bool", (1,)),
@@ -61,7 +62,7 @@ class Generated:
 class Demonstration(Protocol):
     """What a simulated episode must have to be recorded; T steps.
 
-    frames: {camera: uint8 (T, H, W, 3)}. states, actions: float32 (T, …). target_pixels, goal_pixels: float32 (T, 2).
+    frames: {camera: uint8 (T, H, W, 3)}. states, actions: float32 (T, …). target_pixels, goal_pixels, headings: float32 (T, 2).
     """
 
     @property
@@ -76,6 +77,8 @@ class Demonstration(Protocol):
     def target_pixels(self) -> NDArray[np.float32]: ...
     @property
     def goal_pixels(self) -> NDArray[np.float32]: ...
+    @property
+    def headings(self) -> NDArray[np.float32]: ...
     @property
     def success(self) -> bool: ...
     def __len__(self) -> int: ...
@@ -199,6 +202,7 @@ def as_robot_episode(episode: Demonstration) -> RobotEpisode:
         ACTION: episode.actions,
         TARGET_PIXEL: episode.target_pixels,
         GOAL_PIXEL: episode.goal_pixels,
+        TARGET_HEADING: episode.headings,
         "next.reward": success.astype(np.float32),
         "next.done": last,
         "next.success": success,

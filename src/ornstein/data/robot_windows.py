@@ -10,6 +10,7 @@ import numpy as np
 
 from ornstein.core.errors import DataError
 from ornstein.core.progress import track
+from ornstein.data.lerobot_format import TARGET_HEADING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ class Windows:
     """B windows of T frames.
 
     pictures: uint8 (B, T, H, W, 3). states: float32 (B, T, S). actions: float32 (B, T, A). pointers: float32 (B, T, 2, 2), see
-    `LeRobotDataset.pointers`.
+    `LeRobotDataset.pointers`; headings: float32 (B, T, 2).
     tasks: the B instructions.
     """
 
@@ -33,6 +34,7 @@ class Windows:
     states: NDArray[np.float32]
     actions: NDArray[np.float32]
     pointers: NDArray[np.float32]
+    headings: NDArray[np.float32]
     tasks: Sequence[str]
 
 
@@ -55,22 +57,33 @@ class RobotWindows:
         if short:
             raise DataError(f"episode {short[0]} of {data.folder} is shorter than a window of {length} frames")
         self._data, self._length, self._seed = data, length, seed
-        self._pointers = data.pointers
+        self._pointers, self._headings = data.pointers, data.column(TARGET_HEADING)
         starts = [np.arange(episode.start, episode.stop - length + 1) for episode in data.episodes]
         self._starts = np.concatenate(starts)
         self._episode_of = np.concatenate([np.full(len(part), k) for k, part in enumerate(starts)])
         self._pictures = _decoded(data, camera, cache)
 
+    @property
+    def pictures(self) -> NDArray[np.uint8]:
+        """Every frame's, (N, H, W, 3), on disk."""
+        return self._pictures
+
+    def rows(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
+        """The frames' numbers in the data set of the windows of these numbers, (B, T), and their instructions."""
+        places = [int(np.random.default_rng([self._seed, i, 13]).integers(len(self._starts))) for i in indices.tolist()]
+        tasks = [self._data.episodes[self._episode_of[place]].task for place in places]
+        return self._starts[places][:, None] + np.arange(self._length), tasks
+
     def at(self, indices: NDArray[np.int64]) -> Windows:
         """The windows of these numbers."""
-        places = [int(np.random.default_rng([self._seed, i, 13]).integers(len(self._starts))) for i in indices.tolist()]
-        rows = self._starts[places][:, None] + np.arange(self._length)
+        rows, tasks = self.rows(indices)
         return Windows(
             pictures=np.asarray(self._pictures[rows]),
             states=self._data.states[rows],
             actions=self._data.actions[rows],
             pointers=self._pointers[rows],
-            tasks=[self._data.episodes[self._episode_of[place]].task for place in places],
+            headings=self._headings[rows],
+            tasks=tasks,
         )
 
 

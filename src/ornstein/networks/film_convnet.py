@@ -92,25 +92,22 @@ class FiLMConvNet(nn.Module):
 class TokenLearner(nn.Module):
     """A feature map → a few tokens, each a weighted mean over places (Ryoo et al. 2021, "TokenLearner").
 
-    A token carries where it looks: the mean of fixed coordinates under its map is appended before the projection.
+    A token carries where it looks: the mean of fixed coordinates under its map, (column, row) in [−1, 1], is appended.
     """
 
     coordinates: Tensor
 
-    def __init__(self, channels: int, tokens: int, width: int, grid: int) -> None:
+    def __init__(self, channels: int, tokens: int, grid: int) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, self.out_channels = grid, channels + 2
         self.attention = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.SiLU(), nn.Conv2d(channels, tokens, 1))
-        self.project = nn.Linear(channels + 2, width)
         axis = (torch.arange(grid) + 0.5) / grid * 2 - 1
         rows, columns = torch.meshgrid(axis, axis, indexing="ij")
         self.register_buffer("coordinates", torch.stack([columns, rows], dim=-1).flatten(0, 1), persistent=False)
 
     def forward(self, features: Float[Tensor, "batch channels h w"]) -> tuple[Tensor, Tensor]:
-        """Tokens (B, K, width) and the logits of their maps (B, K, h·w)."""
+        """Tokens (B, K, channels + 2) and the logits of their maps (B, K, h·w)."""
         logits_BKP = self.attention(features).flatten(2).float()
         weights_BKP = logits_BKP.softmax(-1)
         features_BPC = features.flatten(2).transpose(1, 2).float()
-        pooled_BKC = weights_BKP @ features_BPC
-        places_BK2 = weights_BKP @ self.coordinates
-        return self.project(torch.cat([pooled_BKC, places_BK2], dim=-1)), logits_BKP
+        return torch.cat([weights_BKP @ features_BPC, weights_BKP @ self.coordinates], dim=-1), logits_BKP

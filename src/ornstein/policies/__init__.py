@@ -1,7 +1,18 @@
 """Policies: from what a robot sees and is told to what it does."""
 
 from ornstein.policies.modular import ModularPolicy, TabletopFacts
-from ornstein.policies.rt1 import RT1, PointedTensors, RT1Config, pointing_loss, rt1_loss
+from ornstein.policies.rt1 import RT1, PointedTensors, RT1Config, decision_loss, heading_loss, pointing_loss, rt1_loss
 from ornstein.policies.rt1_policy import RT1Policy
 
-__all__ = ["RT1", "ModularPolicy", "PointedTensors", "RT1Config", "RT1Policy", "TabletopFacts", "pointing_loss", "rt1_loss"]
+__all__ = [
+    "RT1",
+    "ModularPolicy",
+    "PointedTensors",
+    "RT1Config",
+    "RT1Policy",
+    "TabletopFacts",
+    "decision_loss",
+    "heading_loss",
+    "pointing_loss",
+    "rt1_loss",
+]

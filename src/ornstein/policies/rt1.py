@@ -1,10 +1,11 @@
 """RT-1, small (Brohan et al. 2022, "RT-1: Robotics Transformer for Real-World Control at Scale").
 
-    picture ─▶ FiLM convolutions ─▶ TokenLearner ─▶ 8 tokens ┐
+    picture ─▶ FiLM convolutions ─▶ TokenLearner ─▶ K tokens ┐
     sentence ─▶ USE vector ───┘                              ├─ causal transformer over a short history ─▶ 7 × 256 logits
-    (arm state ─▶ 1 token, optional) ───────────────────────┘
+    (arm state ─▶ 1 token, sentence ─▶ 1 token, optional) ──┘
 
-As in the paper, the seven dimensions of an action are classified in parallel, from one readout a frame.
+As in the paper, the seven dimensions of an action are classified in parallel, from one readout a frame. Seeing (`see`) and deciding
+(`decide`) can be trained apart: an arm needs many times more practice than an eye, and it is many times cheaper.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ ACTION_SIZE = 7
 POINTERS = 2
 
 
+_PLACE_OCTAVES, _STATE_OCTAVES = 4, 3
+
+
 @dataclass(frozen=True)
 class RT1Config:
     """Sizes of the network.
@@ -36,18 +40,20 @@ class RT1Config:
     image_size: side of the square picture in pixels. history: frames that an action depends on, at most.
     channels, blocks: of the convolutional network at a quarter and an eighth of the resolution.
     tokens: a frame. state_size: numbers of the arm's state that are fed as one more token; 0 feeds none, as in the paper.
+    language_token: whether the sentence is a token of the transformer too; in the paper it comes through FiLM alone.
     """
 
     image_size: int = 128
-    history: int = 2
+    history: int = 1
     channels: tuple[int, int] = (32, 64)
     blocks: tuple[int, int] = (1, 3)
-    tokens: int = 8
-    width: int = 192
-    depth: int = 3
+    tokens: int = 4
+    width: int = 128
+    depth: int = 2
     heads: int = 4
     num_bins: int = 256
     state_size: int = 7
+    language_token: bool = True
 
     def __post_init__(self) -> None:
         channels = {f"channels[{k}]": number for k, number in enumerate(self.channels)}
@@ -73,11 +79,13 @@ class RT1(nn.Module):
         super().__init__()
         self.config = config
         self.vision = FiLMConvNet(config.channels, config.blocks)
-        self.token_learner = TokenLearner(
-            self.vision.out_channels, config.tokens, config.width, config.image_size // DOWNSAMPLING
-        )
-        self.state_in = nn.Linear(config.state_size, config.width) if config.state_size else None
-        tokens = config.tokens + (1 if config.state_size else 0)
+        self.token_learner = TokenLearner(self.vision.out_channels, config.tokens, config.image_size // DOWNSAMPLING)
+        #: A training aid reads the moved thing's heading here; nothing of it is used when acting.
+        self.heading = nn.Linear(self.vision.out_channels, 2)
+        self.token_in = nn.Linear(self.vision.out_channels + _waves_of(2, _PLACE_OCTAVES), config.width)
+        self.state_in = nn.Linear(_waves_of(config.state_size, _STATE_OCTAVES), config.width) if config.state_size else None
+        self.language_in = nn.Linear(SENTENCE_SIZE, config.width) if config.language_token else None
+        tokens = config.tokens + (config.state_size > 0) + config.language_token
         self.transformer = CausalTransformer(config.width, config.depth, config.heads, config.history, tokens)
         self.head = nn.Linear(config.width, ACTION_SIZE * config.num_bins)
         nn.init.zeros_(self.head.weight)
@@ -102,24 +110,53 @@ class RT1(nn.Module):
         if pictures.dtype == torch.uint8:
             pictures = _as_floats(pictures)
         batch, frames = pictures.shape[:2]
-        tokens_NKD, maps_NKP = self._look(pictures.flatten(0, 1), sentence.repeat_interleave(frames, dim=0))
-        tokens_BTKD = tokens_NKD.view(batch, frames, *tokens_NKD.shape[1:])
-        if self.state_in is not None:
-            state_BT1D = self.state_in((state - self.state_mean) / self.state_std)[:, :, None]
-            tokens_BTKD = torch.cat([tokens_BTKD, state_BT1D.to(tokens_BTKD.dtype)], dim=2)
-        read_BTD = self.transformer(tokens_BTKD)
-        logits = self.head(read_BTD).float().unflatten(-1, (ACTION_SIZE, self.config.num_bins))
+        tokens_NKC, maps_NKP = self.see(pictures.flatten(0, 1), sentence.repeat_interleave(frames, dim=0))
+        logits = self.decide(tokens_NKC.view(batch, frames, *tokens_NKC.shape[1:]), sentence, state)
         return logits, maps_NKP.view(batch, frames, *maps_NKP.shape[1:])
 
-    def point(
+    def see(
         self, pictures: Float[Tensor, "batch 3 height width"], sentence: Float[Tensor, "batch 512"]
-    ) -> Float[Tensor, "batch tokens cells"]:
-        """Logits of TokenLearner's maps alone."""
-        return self._look(pictures, sentence)[1]
+    ) -> tuple[Float[Tensor, "batch tokens channels"], Float[Tensor, "batch tokens cells"]]:
+        """TokenLearner's tokens, their places last, and the logits of its maps."""
+        tokens, maps = self.token_learner(self.vision(pictures, self._words(sentence)))
+        return tokens, maps
 
-    def _look(self, pictures_N3HW: Tensor, sentence_ND: Tensor) -> tuple[Tensor, Tensor]:
-        words = (sentence_ND - self.sentence_mean) / self.sentence_std
-        return self.token_learner(self.vision(pictures_N3HW, words))
+    def decide(
+        self,
+        tokens: Float[Tensor, "batch frames tokens channels"],
+        sentence: Float[Tensor, "batch 512"],
+        state: Float[Tensor, "batch frames state"],
+    ) -> Float[Tensor, "batch frames 7 bins"]:
+        """Logits of every frame's action from what was seen."""
+        features, places = tokens[..., :-2], tokens[..., -2:]
+        parts = [self.token_in(torch.cat([features, waves(places, _PLACE_OCTAVES)], dim=-1))]
+        if self.state_in is not None:
+            standard = (state - self.state_mean) / self.state_std
+            # Three standard deviations are the unit, so that the slowest wave does not fold.
+            parts.append(self.state_in(waves(standard / 3, _STATE_OCTAVES))[:, :, None])
+        if self.language_in is not None:
+            words = self.language_in(self._words(sentence))
+            parts.append(words[:, None, None].expand(-1, tokens.shape[1], -1, -1))
+        read_BTD = self.transformer(torch.cat([part.to(parts[0].dtype) for part in parts], dim=2))
+        logits: Tensor = self.head(read_BTD).float()
+        return logits.view(*logits.shape[:2], ACTION_SIZE, self.config.num_bins)
+
+    def _words(self, sentence: Tensor) -> Tensor:
+        return (sentence - self.sentence_mean) / self.sentence_std
+
+
+def waves(values: Float[Tensor, "... numbers"], octaves: int) -> Float[Tensor, "... more"]:
+    """Numbers of about −1 … 1, and sines and cosines of them from half a period over that range upwards: what lets a small network tell
+    places a few millimetres apart."""
+    found = [values]
+    for k in range(octaves):
+        angle = values * (math.pi * 2**k)
+        found += [angle.sin(), angle.cos()]
+    return torch.cat(found, dim=-1)
+
+
+def _waves_of(numbers: int, octaves: int) -> int:
+    return numbers * (1 + 2 * octaves)
 
 
 def rt1_loss(
@@ -129,6 +166,7 @@ def rt1_loss(
     state: Float[Tensor, "batch frames state"],
     tokens: Int64[Tensor, "batch frames 7"],
     pointers: Float[Tensor, "batch frames 2 2"],
+    headings: Float[Tensor, "batch frames 2"],
     rng: torch.Generator,
     *,
     smoothing_bins: float,
@@ -136,17 +174,69 @@ def rt1_loss(
     color_jitter: float,
     views: PointedTensors | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy over the seven tokens of every frame, plus a training aid.
+    """Cross-entropy over the seven tokens of every frame, plus training aids.
 
     Args:
-        tokens: the expert's actions. pointers: what the task moves and where to, (column, row) in [−1, 1].
-        smoothing_bins: standard deviation in bins of a Gaussian around the expert's bin; neighbours are nearly right. 0: one-hot.
-        pointing: weight of `pointing_loss`. From action labels alone, telling which word means which drawing takes many more
-            episodes; nothing of it is used when acting.
+        tokens: the expert's actions. pointers, headings: see `pointing_loss` and `heading_loss`.
+        smoothing_bins: see `action_loss`.
+        pointing: weight of the aids. From action labels alone, telling which word means which drawing takes many more episodes;
+            nothing of them is used when acting.
         color_jitter: largest relative change of brightness and contrast, drawn once a window.
-        views: stills with sentences, for pointing alone.
+        views: stills with sentences, for the aids alone.
     """
-    logits, maps = model(_jitter(pictures, color_jitter, rng), sentence, state)
+    batch, frames = pictures.shape[:2]
+    floats = _jitter(pictures, color_jitter, rng).flatten(0, 1)
+    said = sentence.repeat_interleave(frames, dim=0)
+    goals, turned = pointers.flatten(0, 1), headings.flatten(0, 1)
+    if views is not None:
+        floats = torch.cat([floats, _jitter(views.pictures[:, None], color_jitter, rng)[:, 0]])
+        said, goals, turned = (
+            torch.cat([said, views.sentence]),
+            torch.cat([goals, views.pointers]),
+            torch.cat([turned, views.headings]),
+        )
+    seen, maps = model.see(floats, said)
+    logits = model.decide(seen[: batch * frames].view(batch, frames, *seen.shape[1:]), sentence, state)
+    acted, log = action_loss(logits, tokens, smoothing_bins)
+    pointed, aligned = pointing_loss(maps, goals), heading_loss(model.heading(seen[:, 0, :-2]), turned)
+    return acted + pointing * (pointed + aligned), {
+        **log,
+        "pointing": pointed.detach(),
+        "points_right": _points_right(maps, goals).mean(),
+        "heading": aligned.detach(),
+    }
+
+
+def decision_loss(
+    model: RT1,
+    seen: Float[Tensor, "batch frames tokens channels"],
+    sentence: Float[Tensor, "batch 512"],
+    state: Float[Tensor, "batch frames state"],
+    tokens: Int64[Tensor, "batch frames 7"],
+    rng: torch.Generator,
+    *,
+    smoothing_bins: float,
+    place_noise: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`action_loss` of what is decided from tokens that were seen before.
+
+    Args:
+        place_noise: standard deviation of Gaussian noise on the tokens' places, in halves of the picture: an eye is less sure of scenes
+            that it was not trained on.
+    """
+    noise = torch.randn(seen[..., -2:].shape, generator=rng, device=seen.device) * place_noise
+    noisy = torch.cat([seen[..., :-2], seen[..., -2:] + noise], dim=-1)
+    return action_loss(model.decide(noisy, sentence, state), tokens, smoothing_bins)
+
+
+def action_loss(
+    logits: Float[Tensor, "batch frames 7 bins"], tokens: Int64[Tensor, "batch frames 7"], smoothing_bins: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy to the expert's bins, and figures to watch.
+
+    Args:
+        smoothing_bins: standard deviation in bins of a Gaussian around the expert's bin; neighbours are nearly right. 0: one-hot.
+    """
     log_probabilities = logits.log_softmax(-1)
     if smoothing_bins > 0:
         bins = torch.arange(logits.shape[-1], device=logits.device)
@@ -154,36 +244,33 @@ def rt1_loss(
         cross_entropy = -(soft * log_probabilities).sum(-1)
     else:
         cross_entropy = -log_probabilities.gather(-1, tokens[..., None]).squeeze(-1)
-    aimed, goals = maps.flatten(0, 1), pointers.flatten(0, 1)
-    if views is not None:
-        stills = _jitter(views.pictures[:, None], color_jitter, rng)[:, 0]
-        aimed, goals = torch.cat([aimed, model.point(stills, views.sentence)]), torch.cat([goals, views.pointers])
-    pointed = pointing_loss(aimed, goals)
-    loss = cross_entropy.mean() + pointing * pointed
     with torch.no_grad():
         half = logits.shape[-1] // 2
         gripper = ((logits[..., 6, :].argmax(-1) >= half) == (tokens[..., 6] >= half)).float().mean()
         error = (logits[..., :3, :].argmax(-1) - tokens[..., :3]).abs().float().mean()
-    return loss, {
-        "tokens": cross_entropy.mean().detach(),
-        "pointing": pointed.detach(),
-        "points_right": _points_right(aimed, goals).mean(),
-        "bins_off": error,
-        "gripper_right": gripper,
-    }
+    return cross_entropy.mean(), {"tokens": cross_entropy.mean().detach(), "bins_off": error, "gripper_right": gripper}
 
 
 class PointedTensors(NamedTuple):
-    """Stills for pointing: pictures uint8 (N, H, W, 3), sentence vectors (N, 512), pointers (N, 2, 2)."""
+    """Stills: pictures uint8 (N, H, W, 3), sentence vectors (N, 512), pointers (N, 2, 2), headings (N, 2)."""
 
     pictures: Tensor
     sentence: Tensor
     pointers: Tensor
+    headings: Tensor
+
+
+def heading_loss(read: Float[Tensor, "batch 2"], headings: Float[Tensor, "batch 2"]) -> Tensor:
+    """Squared error of (sin 4ψ, cos 4ψ) of the moved block's heading ψ, which a quarter turn leaves alone; (0, 0) where nothing turns."""
+    counts = headings.square().sum(-1) > 0.5
+    return ((read.float() - headings).square().sum(-1) * counts).sum() / counts.sum().clamp(min=1)
 
 
 def pointing_loss(maps: Float[Tensor, "batch tokens cells"], pointers: Float[Tensor, "batch 2 2"]) -> Tensor:
-    """Cross-entropy between the first two maps and the pointers, each shared among its four nearest cells so that the map's mean
-    place is the pointer's."""
+    """Cross-entropy between the first two maps and the pointers: what is moved and where to, (column, row) in [−1, 1].
+
+    A pointer is shared among its four nearest cells so that the map's mean place is the pointer's.
+    """
     grid = math.isqrt(maps.shape[-1])
     place = ((pointers + 1) / 2 * grid - 0.5).clamp(0, grid - 1)
     cells = torch.arange(grid, device=maps.device)

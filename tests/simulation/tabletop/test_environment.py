@@ -208,7 +208,7 @@ def test_an_expert_succeeds_and_a_still_hand_does_not(env: TabletopEnv) -> None:
 def test_pointers_say_what_is_moved_and_where_to(env: TabletopEnv) -> None:
     """Against the scene's own places, projected; and while a block is pushed, its goal stays where it was."""
     scene = Scene(
-        (Block("red apple", 0.50, -0.05), Block("rocket", 0.60, 0.1)),
+        (Block("red apple", 0.50, -0.05), Block("rocket", 0.60, 0.1, 0.3)),
         (Task("push", 0, direction="right"),),
         "push the red apple right",
         bowl=Bowl(0.62, -0.12),
@@ -227,6 +227,8 @@ def test_pointers_say_what_is_moved_and_where_to(env: TabletopEnv) -> None:
         moved, goal_of_task = env.pointers_of(task)
         np.testing.assert_allclose(moved, target, atol=1e-6)
         np.testing.assert_allclose(goal_of_task, project(env.world, "front", point), atol=1e-6)
+    np.testing.assert_allclose(env.heading_of(Task("pick", 1)), [np.sin(4 * 0.3), np.cos(4 * 0.3)], atol=0.02)
+    assert not env.heading_of(Task("open_drawer")).any()
     expert = Expert()
     for _ in range(20):
         env.step(expert.act(env))

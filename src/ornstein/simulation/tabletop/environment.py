@@ -227,6 +227,15 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
         goal = goal_position(self.scene, task, now, self.progress.history)
         return project(self.world, "front", moved), project(self.world, "front", moved if goal is None else goal)
 
+    def heading_of(self, task: Task) -> NDArray[np.float32]:
+        """(sin 4ψ, cos 4ψ) of the heading ψ of the block that a task moves, which a quarter turn leaves alone; (0, 0) where it moves none:
+        for training aids, never for policies.
+        """
+        if task.block is None:
+            return np.zeros(2, np.float32)
+        angle = 4 * self.world.block_yaw(task.block)
+        return np.array([np.sin(angle), np.cos(angle)], np.float32)
+
     def _floor(self) -> float:
         """The height [m] of the tool below which a tilted gripper's lower finger would press into the table."""
         cosine = min(float(self.target_rotation[:, 2] @ self._home_rotation[:, 2]), 1.0)

@@ -27,7 +27,8 @@ class Episode:
     """T steps: what was seen before each action, and the action that the expert wanted.
 
     frames: {camera: uint8 (T, H, W, 3)}. states: float32 (T, 7). actions: float32 (T, 7), clean even where the executed one
-    was disturbed. target_pixels, goal_pixels: float32 (T, 2), what the current task moves and where to, see `TabletopEnv.pointers`.
+    was disturbed. target_pixels, goal_pixels, headings: float32 (T, 2), what the current task moves and where to,
+    see `TabletopEnv.pointers` and `heading_of`.
     """
 
     seed: int
@@ -37,6 +38,7 @@ class Episode:
     actions: NDArray[np.float32]
     target_pixels: NDArray[np.float32]
     goal_pixels: NDArray[np.float32]
+    headings: NDArray[np.float32]
     success: bool
 
     @property
@@ -67,7 +69,7 @@ def generate_episode(env: TabletopEnv, seed: int, *, noise: float = 0.0) -> Epis
     if leaked:
         raise DataError(f"scene {seed} must not be recorded: {'; '.join(leaked)} is kept for evaluation")
     expert = Expert(sample_style(rng))
-    seen, states, actions, pointers = [], [], [], []
+    seen, states, actions, pointers, headings = [], [], [], [], []
     disturbed, done, reward = 0, False, 0.0
     while not done:
         action = expert.act(env)
@@ -75,6 +77,7 @@ def generate_episode(env: TabletopEnv, seed: int, *, noise: float = 0.0) -> Epis
         states.append(observation["agent_pos"])
         actions.append(action)
         pointers.append(env.pointers())
+        headings.append(env.heading_of(env.progress.task))
         if disturbed == 0 and rng.random() < noise:
             disturbed = _RUN_LENGTH
         executed = action.copy()
@@ -92,5 +95,6 @@ def generate_episode(env: TabletopEnv, seed: int, *, noise: float = 0.0) -> Epis
         actions=np.stack(actions),
         target_pixels=np.stack([target for target, _ in pointers]),
         goal_pixels=np.stack([goal for _, goal in pointers]),
+        headings=np.stack(headings),
         success=reward > 0,
     )
