@@ -195,6 +195,10 @@ def _damage(old: Path, episodes: list[RobotEpisode], what: str) -> str:
         case "short video":
             video.write_bytes(encode(episodes[2].frames[camera][:-2], 5, VideoEncoding()))
             return "the video ends"
+        case "long video":
+            longer = np.concatenate([episodes[2].frames[camera]] * 2)
+            video.write_bytes(encode(longer, 5, VideoEncoding()))
+            return f"holds {len(longer)} frames, its episode has {len(episodes[2])}"
         case "rows":
             pq.write_table(table.slice(1), data)
             return f"it has {len(episodes[2]) - 1} rows and should have {len(episodes[2])}"
@@ -230,7 +234,7 @@ def _damage(old: Path, episodes: list[RobotEpisode], what: str) -> str:
 
 @pytest.mark.parametrize(
     "what",
-    ["cut table", "no table", "cut video", "other size", "short video", "rows", "not a number", "timestamps", "no column",
+    ["cut table", "no table", "cut video", "other size", "short video", "long video", "rows", "not a number", "timestamps", "no column",
      "length 0", "no sentence"],
 )  # fmt: skip
 def test_a_bad_episode_is_named_and_left_out_on_request(
@@ -339,3 +343,12 @@ def test_a_folder_that_is_no_data_set_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no LeRobotDataset: it lacks meta/info\.json"):
         convert_dataset(tmp_path / "empty", tmp_path / "new")
+
+
+def test_a_list_of_episodes_without_numbers_is_named(old: Path, tmp_path: Path) -> None:
+    path = old / "meta/episodes.jsonl"
+    rows = path.read_text().splitlines()
+    for odd in ('{"tasks": ["x"], "length": 3}', '{"episode_index": "one", "tasks": 5, "length": 3}'):
+        path.write_text("\n".join([*rows[:3], odd]))
+        with pytest.raises(DataError, match="lists 4 episodes, not numbers 0 … 3"):
+            convert_dataset(old, tmp_path / "new")

@@ -138,6 +138,16 @@ def test_an_interruption_in_either_stage_is_resumed_to_the_same_weights(
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
+def test_eyes_of_another_recipe_are_not_taken_on_trust(trained: Path, tmp_path: Path) -> None:
+    """Only the first stage is there, finished: without --resume it is no fresh start, with it the recipe must be the same."""
+    shutil.copytree(trained / "sight", tmp_path / "sight")
+    data = trained / "data"
+    with pytest.raises(TrainingError, match="already holds a training run"):
+        train_rt1_tabletop(_recipe(data=data), tmp_path)
+    with pytest.raises(TrainingError, match=r"pointing is 0\.7, was 0\.3"):
+        train_rt1_tabletop(_recipe(data=data, pointing=0.7), tmp_path, resume=True)
+
+
 def test_data_of_unknown_origin_are_refused(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "data"
     shutil.copytree(trained / "data", copy)

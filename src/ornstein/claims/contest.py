@@ -25,6 +25,7 @@ from ornstein.data.icons import icon_names, icons
 from ornstein.data.pictures import contact_sheet
 from ornstein.images import Extractor, frechet_distance, kernel_distance, manifold_scores
 from ornstein.recipes import pixels
+from ornstein.training import RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,7 +227,7 @@ def trained(name: str, one: Contestant, seed: int, folder: Path) -> Any:
     stamp = hashlib.sha256(json.dumps(asdict(recipe), default=str).encode()).hexdigest()[:8]
     out = folder / "runs" / f"{name.replace(' ', '-')}-{seed}-{stamp}"
     if not (out / "model" / "config.json").exists():
-        one.train(recipe, out, resume=any((out / "checkpoints").glob("step-*")))
+        one.train(recipe, out, resume=RunFolder(out).begun)
     return ornstein.load(out)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from ornstein.claims.drawing import plot
 from ornstein.claims.outcome import Measure, Outcome, combined
 from ornstein.core.progress import track
+from ornstein.data.pictures import contact_sheet
 from ornstein.evaluation import mcnemar_exact, newcombe_difference, wilson_interval
 from ornstein.evaluation.trials import EXPERT, Notebook, load_player, trials
 from ornstein.simulation.tabletop import Replay, Suite, Variation, sample_scene
@@ -132,6 +133,7 @@ def _learned(folder: Path, quick: bool) -> str:
     from ornstein.hub import bundled_names
     from ornstein.policies import RT1Config
     from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, train_rt1_tabletop
+    from ornstein.training import RunFolder
 
     if LEARNED in bundled_names():
         return LEARNED
@@ -141,8 +143,7 @@ def _learned(folder: Path, quick: bool) -> str:
         steps = replace(recipe.optimization, steps=2, batch_size=2, warmup_steps=0, checkpoint_every=2, preview_every=2)
         recipe = replace(recipe, network=small, sight=steps, optimization=steps, episodes=2, views=2, preview_episodes=1)
     if not (out / "model" / "config.json").exists():
-        begun = any(any((run / "checkpoints").glob("step-*")) for run in (out, out / "sight"))
-        train_rt1_tabletop(recipe, out, resume=begun)
+        train_rt1_tabletop(recipe, out, resume=RunFolder(out / "sight").begun)
     return str(out)
 
 
@@ -179,17 +180,10 @@ def _fingerprint(source: str) -> str:
 def _scenes(conditions: tuple[Condition, ...]) -> NDArray[np.uint8]:
     replay = Replay(image_size=192)
     try:
-        first = [_first_picture(replay, one.variation) for one in conditions]
+        first = [replay.still(sample_scene(EVALUATION_SEED, one.variation)) for one in conditions]
     finally:
         replay.close()
-    blank = np.full_like(first[0], 255)
-    columns = min(5, len(first))
-    first += [blank] * (-len(first) % columns)
-    return np.concatenate([np.concatenate(first[k : k + columns], axis=1) for k in range(0, len(first), columns)])
-
-
-def _first_picture(replay: Replay, variation: Variation) -> NDArray[np.uint8]:
-    return replay.still(sample_scene(EVALUATION_SEED, variation))
+    return np.asarray(contact_sheet(np.stack(first), columns=5))
 
 
 def _clutter(found: list[Tried]) -> NDArray[np.uint8]:

@@ -36,6 +36,7 @@ from ornstein.images import (
     usual_bandwidth,
     vendi_score,
 )
+from ornstein.training import RunFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,12 +57,12 @@ _TEACHER = "teacher, 50 steps"
 
 
 def refinement_and_distillation(folder: Path, quick: bool) -> Outcome:
-    """D9. The contest's trainings are those of D8 where it ran into the same folder; the student takes 20 minutes more."""
+    """D9. The contest's diffusion and GAN with all of the recipes' steps, and a student of the shipped model."""
     import ornstein
 
     judge = ornstein.load("emoji-classifier", expect="emoji-classifier")
     extractor = Extractor.of_judge(judge)
-    refined, rows = _refined(folder.parent.parent / "D8" / "runs", quick, extractor)
+    refined, rows = _refined(folder, quick, extractor)
     teacher = ornstein.load("text-to-image", expect="text-to-image")
     students, slowest = _students(teacher, folder, quick, judge, extractor)
     parts = judge_refinement(refined) | judge_students(students)
@@ -274,7 +275,7 @@ def _distilled(folder: Path, quick: bool) -> Path:
         recipe = replace(recipe, optimization=small, scenes=64)
     out = folder / f"student-of-{find_checkpoint('text-to-image').fingerprint[:12]}{'-quick' if quick else ''}"
     if not (out / "model" / "config.json").exists():
-        train_text_to_image_fast(recipe, out, resume=any((out / "checkpoints").glob("step-*")))
+        train_text_to_image_fast(recipe, out, resume=RunFolder(out).begun)
     return out
 
 

@@ -27,7 +27,7 @@ from ornstein.images import load_autoencoder, load_strictly, to_pixels, to_tenso
 from ornstein.language import UniversalSentenceEncoder
 from ornstein.networks.dit import DiT, DiTConfig, TextCondition
 from ornstein.networks.precision import fast_precision
-from ornstein.training import Optimization, epoch_rows, initialise, train
+from ornstein.training import Optimization, RunFolder, epoch_rows, initialise, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -216,7 +216,7 @@ def trained(
             kind="claim",
             config=settings,
             card="An experiment.",
-            resume=any((out / "checkpoints").glob("step-*")),
+            resume=RunFolder(out).begun,
         )
     if (out / "checkpoints").exists():
         _keep_averages(out)

@@ -51,6 +51,11 @@ class _Episode(Protocol):
     def length(self) -> int: ...
     @property
     def instruction(self) -> str: ...
+    @property
+    def alone(self) -> bool:
+        """Whether its videos hold nothing else."""
+        ...
+
     def rows(self) -> pa.Table: ...
     def video(self, key: str) -> tuple[Path, int]:
         """The file, and the number of the first frame in it."""
@@ -138,6 +143,7 @@ class _FileEpisode:
     data: Path
     videos: Mapping[str, Path]
     problem: str = ""
+    alone: bool = True
 
     def rows(self) -> pa.Table:
         if self.problem:
@@ -159,7 +165,9 @@ def _open_v2(source: Path, info: dict[str, Any]) -> _Source:
     if not isinstance(fps, int) or fps < 1 or not isinstance(chunk, int) or chunk < 1:
         raise DataError(f"{source / v3.INFO}: fps is {fps!r} and chunks_size {chunk!r}; whole numbers from 1 on are needed")
     tasks = {line.get("task_index"): str(line.get("task", "")) for line in _lines(source / _TASKS)}
-    rows = sorted(_lines(source / _EPISODES), key=lambda line: int(line.get("episode_index", -1)))
+    rows = _lines(source / _EPISODES)
+    if all(isinstance(row.get("episode_index"), int) for row in rows):
+        rows.sort(key=lambda row: int(row["episode_index"]))
     if [row.get("episode_index") for row in rows] != list(range(len(rows))) or len(rows) != info.get("total_episodes", len(rows)):
         raise DataError(
             f"{source / _EPISODES} lists {len(rows)} episodes, not numbers 0 … {info.get('total_episodes', len(rows)) - 1} of {v3.INFO}"
@@ -176,7 +184,7 @@ def _v2_episode(
     said, length = row.get("tasks"), row.get("length")
     problem = ""
     if not isinstance(said, list) or len(said) != 1 or not set(map(str, said)) <= tasks:
-        problem = f"{_EPISODES} gives it the sentences {said!r}; one of {_TASKS} is needed"
+        problem, said = f"{_EPISODES} gives it the sentences {said!r}; one of {_TASKS} is needed", [""]
     if not isinstance(length, int) or length < 1:
         problem, length = f"{_EPISODES} gives it a length of {length!r}", 1
 
@@ -190,7 +198,7 @@ def _v2_episode(
         return source / name
 
     videos = {key: place(info.get("video_path"), key) for key in cameras.values()}
-    return _FileEpisode(length, str(said[0]) if said else "", place(info.get("data_path")), videos, problem)
+    return _FileEpisode(length, str(said[0]), place(info.get("data_path")), videos, problem)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -215,6 +223,7 @@ class _PartEpisode:
     instruction: str
     data: LeRobotDataset
     index: int
+    alone: bool = False
 
     def rows(self) -> pa.Table:
         return self.data.rows(self.index, [key for key, kind in self.data.features.items() if kind.dtype != "video"])
@@ -283,14 +292,14 @@ def _stage(folder: Path, key: int, episode: _Episode, layout: Layout, encoded: f
         )
     except pa.ArrowException as error:
         raise DataError(f"its columns are not those of other episodes: {error}") from error
-    videos: dict[str, bytes | Path] = {}
+    videos: dict[str, bytes] = {}
     pixels = {}
     for camera, name in v3.cameras(layout.features).items():
         if layout.features[name].dtype == "image":
             pixels[camera] = PixelCounts.of(_stills(table, name, layout.features[name].shape))
             continue
         path, first = episode.video(name)
-        pictures = _decoded(path, first, episode.length, layout.features[name].shape, layout.fps)
+        pictures = _decoded(path, first, episode, layout.features[name].shape, layout.fps)
         pixels[camera] = PixelCounts.of(pictures)
         packets = None if name in encoded else cut(path, first, episode.length, layout.fps)
         if packets is None and name not in encoded:
@@ -314,12 +323,14 @@ def _check_rows(table: pa.Table, layout: Layout) -> None:
             raise DataError(f"its timestamps are not those of {layout.fps} frames a second")
 
 
-def _decoded(path: Path, first: int, count: int, shape: tuple[int, ...], fps: int) -> NDArray[np.uint8]:
+def _decoded(path: Path, first: int, episode: _Episode, shape: tuple[int, ...], fps: int) -> NDArray[np.uint8]:
     video = VideoReader(path, fps)
     try:
         if (video.height, video.width) != shape[:2]:
             raise DataError(f"{path} has pictures of {video.height} × {video.width} pixels, {v3.INFO} says {shape}")
-        return video.read(first, count)
+        if episode.alone and video.frames > episode.length:
+            raise DataError(f"{path} holds {video.frames} frames, its episode has {episode.length}")
+        return video.read(first, episode.length)
     finally:
         video.close()
 

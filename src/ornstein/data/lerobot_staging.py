@@ -168,13 +168,13 @@ def stage_files(
     key: int,
     instruction: str,
     table: pa.Table,
-    videos: Mapping[str, bytes | Path],
+    videos: Mapping[str, bytes],
     pixels: Mapping[str, PixelCounts],
 ) -> None:
     """Put an episode there that is encoded already; if the key is taken, nothing happens.
 
     Args:
-        table: its rows, without counters. videos: of each camera, the content of an MP4 or a file to link to. pixels: of each camera.
+        table: its rows, without counters. videos: of each camera, the content of an MP4. pixels: of each camera.
 
     Raises:
         DataError: it cannot be written.
@@ -189,10 +189,7 @@ def stage_files(
     def fill(folder: Path) -> None:
         pq.write_table(table, folder / _DATA)
         for camera, content in videos.items():
-            if isinstance(content, bytes):
-                (folder / f"{camera}.mp4").write_bytes(content)
-            else:
-                _link(content, folder / f"{camera}.mp4")
+            (folder / f"{camera}.mp4").write_bytes(content)
 
     _put(staging, key, about, fill)
 
@@ -200,13 +197,6 @@ def stage_files(
 def write_failed(staging: Path, key: int, length: int, reason: str = "") -> None:
     """Note that the demonstration under that key failed, or is damaged, and is left out."""
     _put(staging, key, {"kept": False, "length": length, "reason": reason}, lambda folder: None)
-
-
-def _link(source: Path, place: Path) -> None:
-    try:
-        os.link(source.resolve(), place)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, place)
 
 
 def read_staged(folder: Path) -> StagedEpisode | None:

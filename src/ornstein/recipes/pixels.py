@@ -1,7 +1,7 @@
 """Recipes `ddpm-pixels`, `gan`, `dcgan` and `vae`: small pictures from noise, four ways, on the same icons.
 
-The defaults are those of the contest (claim D8): parameters within 10 % of each other, and as many steps as one budget of arithmetic
-pays (66.6 TFLOP, counted by `ornstein.claims.arithmetic`). They were tuned with training seed 100 only; docs/lab-notes.md says how.
+The defaults have parameters within 10 % of each other, and as many steps as one budget of arithmetic pays (66.6 TFLOP, counted by
+`ornstein.claims.arithmetic`); the contest (claim D8) takes half of them. They were tuned with training seed 100 only; docs/lab-notes.md says how.
 """
 
 from __future__ import annotations

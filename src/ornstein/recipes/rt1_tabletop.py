@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from ornstein.core.checks import require_at_least, require_seeds, require_shares
-from ornstein.core.errors import ContractError, DataError, TrainingError
+from ornstein.core.errors import ContractError, DataError
 from ornstein.policies import RT1, RT1Config
 from ornstein.training import Optimization
 
@@ -107,12 +107,9 @@ def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = F
     from ornstein.training import RunFolder, main_process_first
 
     eyes = out / "sight"
-    acting, seeing = _begun(out), _begun(eyes)
+    acting = RunFolder(out).begun
+    RunFolder(eyes).check(resume=resume)
     RunFolder(out).check(resume=resume and acting)
-    if not (resume and (eyes / "model").exists()):
-        RunFolder(eyes).check(resume=resume and seeing)
-    if resume and not (acting or seeing):
-        raise TrainingError(f"cannot resume in {out}: it holds no checkpoint; start it without --resume")
     with main_process_first():  # the others read what it has recorded
         data, contract = _demonstrations(recipe, recipe.data or out / "data")
         windows, views = _examples(recipe, data, recipe.cache or out / "cache")
@@ -121,13 +118,9 @@ def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = F
     if clipped:
         raise DataError(f"{clipped} numbers in the actions of {data.folder} lie outside the contract's bounds: record them again")
     examples = _Examples(data, contract, windows, views, UniversalSentenceEncoder(), bins)
-    if not (eyes / "model").exists():
-        _learn_to_see(recipe, examples, eyes, resume=resume and seeing)
+    # Finished eyes are resumed too, which compares them with the recipe and takes no step.
+    _learn_to_see(recipe, examples, eyes, resume=resume)
     return _learn_to_act(recipe, examples, eyes, out, resume=resume and acting)
-
-
-def _begun(out: Path) -> bool:
-    return any((out / "checkpoints").glob("step-*"))
 
 
 class _Examples(NamedTuple):

@@ -40,6 +40,11 @@ class RunFolder:
         self.log_file = self.out / "log.jsonl"
         self._lock: int | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return bool(self._steps())
+
     def check(self, *, resume: bool, overwrite: bool = False) -> None:
         """Refuse what `open` would refuse, touching nothing: before minutes of preparation.
 
