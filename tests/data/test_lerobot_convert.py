@@ -159,11 +159,16 @@ def test_videos_with_frames_out_of_order_are_encoded_anew(old: Path, episodes: l
     for k, one in enumerate(episodes):
         memory = io.BytesIO()
         with av.open(memory, "w", format="mp4") as container:
-            stream: Any = container.add_stream("libx264", rate=5, options={"bf": "2", "b-adapt": "0", "crf": "1", "g": "30"})
+            stream: Any = container.add_stream(
+                "libx264", rate=5, options={"crf": "1", "x264-params": "bframes=2:b-adapt=0:scenecut=0:keyint=30"}
+            )
             stream.height, stream.width, stream.pix_fmt = *one.frames[camera].shape[1:3], "yuv444p"
             for picture in one.frames[camera]:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             container.mux(stream.encode(None))
+        with av.open(io.BytesIO(memory.getvalue())) as source:
+            times = [packet.pts for packet in source.demux(video=0) if packet.pts is not None]
+        assert times != sorted(times)
         (old / f"videos/chunk-000/observation.images.{camera}/episode_{k:06d}.mp4").write_bytes(memory.getvalue())
         shown.append(one.frames[camera])
     made = convert_dataset(old, tmp_path / "new")
