@@ -83,6 +83,8 @@ def test_it_says_why_it_stands_still(policy: ModularPolicy, env: TabletopEnv) ->
     for sentence, trouble in (
         ("dance", "nothing is known that 'dance'"),
         ("put the panda in the bowl", "I do not see a bowl"),
+        ("pick up the banana", "I do not see a block that shows 'banana'"),
+        ("put the panda on top of the banana", "I do not see another block that shows 'banana'"),
         ("", ""),
     ):
         observation, _ = env.reset(options={"scene": scene})

@@ -38,6 +38,9 @@ _GRASP, _HOVER, _CARRY = 0.022, 0.115, 0.155
 _MOST_TURN = 1.30
 _ATTEMPTS = 3
 _SLOW = 0.02
+# log p. In 500 validation scenes along five axes the named thing had at least −1.1, one that was not there at most −0.06 in a picture from a moved
+# camera and −3.4 elsewhere.
+_LEAST_LIKELY = math.log(0.1)
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,12 @@ class Table(NamedTuple):
         return [k for k, thing in enumerate(self.things) if self.kinds[thing.kind] == kind]
 
     def most_like(self, kind: str, name: str) -> int | None:
-        """The thing of that kind that is most probably called so."""
+        """The thing of that kind that is most probably called so; None where none may well be."""
         if name not in self.names or not self.of(kind):
             return None
         number = self.names.index(name)
-        return max(self.of(kind), key=lambda k: float(self.things[k].names[number]))
+        best = max(self.of(kind), key=lambda k: float(self.things[k].names[number]))
+        return best if float(self.things[best].names[number]) > _LEAST_LIKELY else None
 
 
 class ModularPolicy:
