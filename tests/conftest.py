@@ -6,11 +6,14 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import pytest
 
 # Workers of the suite and OpenMP threads must not fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Ray's clusters of the tests stay on the loopback address; the variable's name speaks of where that is the default.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 
 @pytest.fixture
@@ -30,3 +33,39 @@ def largest_file() -> Callable[[int], AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limit
+
+
+@pytest.fixture(scope="session")
+def _head() -> Iterator[Any]:
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    made = cluster_utils.Cluster(head_node_args={"num_cpus": 0, "node_ip_address": "127.0.0.1"}, initialize_head=True)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def cluster(_head: Any) -> Any:
+    """A Ray cluster of a head without processors and two nodes with one each, which tests may take away."""
+    while len(_head.worker_nodes) < 2:
+        _head.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+    _head.wait_for_nodes()
+    return _head
+
+
+@pytest.fixture
+def losing_a_node(cluster: Any) -> Callable[[Callable[..., Any], int], Callable[..., Any]]:
+    """A function, and at its nth call a node is gone without a word."""
+
+    def losing(call: Callable[..., Any], nth: int) -> Callable[..., Any]:
+        count = 0
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == nth:
+                cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+            return call(*arguments, **named)
+
+        return counted
+
+    return losing

@@ -12,7 +12,7 @@ from ornstein.core.errors import DataError, OrnsteinError
 from ornstein.data.demonstrations import record_demonstrations
 from ornstein.data.lerobot import LeRobotDataset, validate_dataset
 from ornstein.data.recording import Generated
-from ornstein.simulation.tabletop import SUITES, TabletopEnv, Variation, contract, generate_episode, leaks, sample_scene
+from ornstein.simulation.tabletop import SUITES, Style, TabletopEnv, Variation, contract, generate_episode, leaks, sample_scene
 
 SEED, NOISE, SIZES, EPISODES = 40, 0.1, {"front": 48, "wrist": 32}, 5
 
@@ -67,6 +67,19 @@ def test_what_is_kept_for_evaluation_is_not_recorded(tmp_path: Path) -> None:
     for name in recordable:
         assert not any(leaks(sample_scene(seed, SUITES[name].variation)) for seed in range(10)), name
     assert list(tmp_path.iterdir()) == []
+
+
+def test_manners_are_drawn_or_plain(tmp_path: Path) -> None:
+    """The plain one is the fastest."""
+    made = record_demonstrations(tmp_path / "data", "pick", episodes=3, seed=SEED, workers=1, cameras={}, plain=True)
+    data, env = LeRobotDataset(made.folder), TabletopEnv(variation=SUITES["pick"].variation, cameras={})
+    assert data.provenance["plain"] is True
+    both = []
+    for index, episode in enumerate(data.episodes):
+        both.append([generate_episode(env, episode.seed, style=style) for style in (Style(), None)])
+        np.testing.assert_array_equal(data.episode(index).actions, both[-1][0].actions)
+    env.close()
+    assert sum(len(plain) for plain, _ in both) < sum(len(drawn) for _, drawn in both)
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:

@@ -57,10 +57,12 @@ def _generate(
     seed: int = 0,
     noise: float = 0.05,
     workers: int = 2,
+    ray: str | None = None,
     arm: Literal["arm7", "arm6"] = "arm7",
     front: int = 128,
     wrist: int = 64,
     vary: tuple[Literal["lights", "table", "camera", "sizes"], ...] = (),
+    plain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     images: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
     """Record the scripted expert at work on the tabletop, as a LeRobotDataset v3 folder.
@@ -73,17 +75,31 @@ def _generate(
         seed: Of the first scene.
         noise: Chance that a disturbance of three steps begins at a step, so that the data show recoveries; labels stay clean.
         workers: Processes that simulate side by side; the data do not depend on it.
+        ray: Address of a Ray cluster whose processes simulate instead: HOST:PORT, auto (this machine's), or local (one of its own). All
+            machines must see --out under the same path.
         arm: The body: seven joints, or six in a longer arm with a wider gripper.
         front: Side of the front camera's pictures in pixels; 0 records none.
         wrist: Side of the wrist camera's pictures in pixels; 0 records none.
         vary: Aspects of the look that are drawn at random for each scene.
+        plain: All demonstrations in one manner, straight and fast, instead of one drawn for each (height, speed, curve, grip).
         images: Keep every picture as a PNG in the tables, exact and several times as large, instead of H.264 videos.
     """
     from ornstein.data.demonstrations import record_demonstrations
 
     cameras = {name: size for name, size in (("front", front), ("wrist", wrist)) if size}
     made = record_demonstrations(
-        out, suite, episodes=episodes, seed=seed, noise=noise, workers=workers, cameras=cameras, arm=arm, vary=vary, images=images
+        out,
+        suite,
+        episodes=episodes,
+        seed=seed,
+        noise=noise,
+        workers=workers,
+        ray=ray,
+        cameras=cameras,
+        arm=arm,
+        vary=vary,
+        plain=plain,
+        images=images,
     )
     failed = f"; {len(made.failed_seeds)} failed and were left out" if made.failed_seeds else ""
     print(f"{made.episodes} episodes, {made.frames} frames{failed}")

@@ -18,6 +18,7 @@ def evaluate(
     split: Literal["test", "validation", "demo"] = "test",
     out: Path = Path("results"),
     workers: int = 1,
+    ray: str | None = None,
     control: Literal["none", "blank", "shuffled"] = "none",
     arm: Literal["arm7", "arm6"] = "arm7",
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
@@ -38,6 +39,8 @@ def evaluate(
         split: "validation" is for tuning; "test" for figures to report, once a checkpoint; "demo" is what `ornstein demo` shows.
         out: Where results.json, the report and the videos of the first successes and failures go.
         workers: Processes that simulate side by side; the result does not depend on it.
+        ray: Address of a Ray cluster whose processes simulate instead: HOST:PORT, auto (this machine's), or local (one of its own). The
+            policy's files are sent there; every machine needs the same ornstein, and a headless GL.
         control: "blank" hides the instruction: success should fall to chance. "shuffled" names other things, which a policy that
             listens will turn to: success should fall to nothing.
         arm: Which body.
@@ -55,6 +58,7 @@ def evaluate(
         split=split,
         out=out,
         workers=workers,
+        ray=ray,
         control=control,
         arm=arm,
         overwrite=overwrite,

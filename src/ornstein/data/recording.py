@@ -8,13 +8,9 @@ processes, and after any interruption.
 from __future__ import annotations
 
 import atexit
-import multiprocessing
-import os
-import signal
+import platform
 import sys
-import threading
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +18,7 @@ import numpy as np
 
 from ornstein.core.errors import DataError
 from ornstein.core.progress import track
+from ornstein.core.workers import WorkerDiedError, open_workers, outcome
 from ornstein.data.lerobot_episode import DatasetSpec, RobotEpisode
 from ornstein.data.lerobot_format import ACTION, GOAL_PIXEL, STATE, TARGET_HEADING, TARGET_PIXEL, Feature
 from ornstein.data.lerobot_reader import LeRobotDataset
@@ -97,15 +94,26 @@ class Simulation(Protocol):
 
 
 def record_dataset(
-    out: Path, spec: DatasetSpec, simulation: Simulation, job: dict[str, Any], *, episodes: int, seed: int, workers: int
+    out: Path,
+    spec: DatasetSpec,
+    simulation: Simulation,
+    job: dict[str, Any],
+    *,
+    episodes: int,
+    seed: int,
+    workers: int,
+    ray: str | None = None,
 ) -> Generated:
     """The first `episodes` scenes from `seed` on that the expert solves.
 
     If it is interrupted, the same call goes on where it stopped.
 
+    Args:
+        workers, ray: see `open_workers`. The machines of a cluster all write into `out`: it must be on a disk that they share.
+
     Raises:
         DataError: a number out of range, the folder exists or cannot be written, the disk is full, a process died, the expert
-            fails too often, or another recording was interrupted there.
+            fails too often, a machine does not see the folder, or another recording was interrupted there.
     """
     if episodes < 1 or workers < 1 or seed < 0:
         raise DataError(f"episodes and workers must be at least 1 and seed ≥ 0, got {episodes}, {workers} and {seed}")
@@ -113,9 +121,9 @@ def record_dataset(
         raise DataError(f"seeds from {FIRST_EVALUATION_SEED} on belong to evaluations: choose a smaller seed or fewer episodes")
     with LeRobotWriter(out, spec, job=job) as writer:
         staged = writer.staged()
-        recorder = Recorder(writer.folder, spec, simulation)
+        recorder = Recorder(writer.folder.resolve(), spec, simulation)
         failed: list[int] = []
-        successes = _without_failed(_recorded(recorder, staged, seed, episodes, workers), failed)
+        successes = _without_failed(_recorded(recorder, staged, seed, episodes, workers, ray), failed)
         try:
             kept = sorted(track(successes, episodes, "recording episodes"))
         except KeyboardInterrupt:
@@ -143,7 +151,7 @@ def first_successes(
             running[future] = following
             following += 1
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            seed, success = running.pop(future), future.result()
+            seed, success = running.pop(future), outcome(future)
             succeeded, failed = succeeded + success, failed + (not success)
             yield seed, success
         if failed > _LENIENT_UNTIL and failed > _LARGEST_FAILED_SHARE * (failed + succeeded):
@@ -159,20 +167,15 @@ def _without_failed(outcomes: Iterator[tuple[int, bool]], failed: list[int]) -> 
 
 
 def _recorded(
-    recorder: Recorder, staged: Mapping[int, bool], seed: int, episodes: int, workers: int
+    recorder: Recorder, staged: Mapping[int, bool], seed: int, episodes: int, workers: int, ray: str | None
 ) -> Iterator[tuple[int, bool]]:
-    # Spawned, not forked: a GL context does not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(recorder,))
     try:
-        yield from first_successes(lambda number: pool.submit(_record, number), staged, seed, episodes, 2 * workers)
-    except BrokenProcessPool as error:
+        with open_workers(workers, _begin, recorder, ray=ray) as pool:
+            yield from first_successes(lambda number: pool.submit(_record, number), staged, seed, episodes, 2 * pool.size)
+    except WorkerDiedError as error:
         raise DataError(
-            f"a process that recorded episodes died (out of memory?); what is recorded waits in {recorder.folder}: run the same"
-            " again, perhaps with fewer workers"
+            f"{error}; what is recorded waits in {recorder.folder}: run the same again, perhaps with fewer workers"
         ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -215,18 +218,12 @@ _world: Any = None
 
 
 def _begin(recorder: Recorder) -> None:
-    """In a new process: Ctrl-C is the parent's business, and without the parent there is nothing to do."""
-    global _recorder  # noqa: PLW0603  a pool's tasks reach what its initializer made no other way
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    _recorder = recorder
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    global _recorder, _world
+    if not recorder.folder.is_dir():
+        raise DataError(
+            f"{platform.node()} does not see {recorder.folder}: record into a folder that all machines of the cluster share"
+        )
+    _recorder, _world = recorder, None
 
 
 def _record(seed: int) -> bool:

@@ -65,16 +65,18 @@ def evaluate_suite(
     split: Split = "test",
     arm: ArmName = "arm7",
     workers: int = 1,
+    ray: str | None = None,
     control: Control = "none",
     overwrite: bool = False,
 ) -> SuiteResult:
     """Run scenes `FIRST_SEEDS[split] + seed`, …, one an episode, and write results.json and videos into `out`.
 
-    Neither the number of workers nor an interruption changes the result: the same call goes on where it was stopped. Tune on
+    Neither workers, nor machines that die, nor an interruption change the result: the same call goes on where it was stopped. Tune on
     "validation"; "test" is for what is reported, once a checkpoint.
 
     Args:
         source: a shipped policy's name, a checkpoint's folder, or "expert".
+        ray: address of a Ray cluster that runs the scenes instead, see `ornstein.core.workers.open_workers`.
 
     Raises:
         DataError: a number out of range, or `out` holds trials of other settings and `overwrite` is off. UnknownNameError: no such
@@ -107,7 +109,7 @@ def evaluate_suite(
         notebook = Notebook(out, settings, overwrite=overwrite)
         started = time.perf_counter()
         done = {trial.seed for trial in notebook.trials} & set(seeds)
-        running = trials(player, source, suite(suite_name), seeds, control=control, workers=workers, done=done)
+        running = trials(player, source, suite(suite_name), seeds, control=control, workers=workers, ray=ray, done=done)
         for trial in track(running, episodes - len(done), "robot episodes"):
             notebook.write(trial)
         record = _record(settings, player, [t for t in notebook.trials if t.seed in set(seeds)], time.perf_counter() - started)

@@ -7,13 +7,11 @@ changes anything. Every finished trial is on disk at once: the same command goes
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 import sys
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import tempfile
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from ornstein.core.errors import DataError, OrnsteinError, unknown_name
+from ornstein.core.workers import WorkerDiedError, open_workers, outcome
 from ornstein.simulation.tabletop import Expert, Scene, TabletopEnv, contract
 from ornstein.simulation.tabletop.arms import ARMS
 from ornstein.simulation.tabletop.instructions import instruct
@@ -201,18 +200,20 @@ def trials(
     *,
     control: Control = "none",
     workers: int = 1,
+    ray: str | None = None,
     done: set[int] | None = None,
 ) -> Iterator[Trial]:
     """The trials of these scenes, but for those that are done, in the order in which they end.
 
     Args:
         source: where other processes get the player from: "expert", a shipped policy's name or a checkpoint's folder.
+        workers, ray: see `open_workers`. The machines of a cluster are sent the checkpoint's files; they need no common disk.
 
     Raises:
         DataError, ContractError: another robot. OrnsteinError: a process died.
     """
     wanted = [seed for seed in seeds if seed not in (done or set())]
-    if workers == 1:
+    if workers == 1 and ray is None:
         env = world_for(player.contract, chosen)
         try:
             for seed in wanted:
@@ -221,21 +222,18 @@ def trials(
             env.close()
         return
     world_for(player.contract, chosen).close()  # before processes start: does it fit?
-    arguments = (source, arm_of(player.contract), chosen, workers)
-    # Neither GL nor torch's threads survive a fork.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, arguments)
+    path = getattr(getattr(player, "policy", None), "checkpoint_path", None)
+    sent = source if ray is None or path is None else _Packed.from_folder(path)
+    threads = 1 if ray is not None else max(1, (os.cpu_count() or 1) // workers)
     try:
-        running = {pool.submit(_try, seed, control) for seed in wanted}
-        while running:
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise OrnsteinError(
-            "a process that ran trials died (out of memory?); what is finished is kept: run the same again with fewer workers"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        with open_workers(workers, _begin, sent, arm_of(player.contract), chosen, threads, ray=ray) as pool:
+            running = {pool.submit(_try, seed, control) for seed in wanted}
+            while running:
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield outcome(future)
+    except WorkerDiedError as error:
+        raise OrnsteinError(f"{error}; what is finished is kept: run the same again, perhaps with fewer workers") from error
 
 
 def load_player(source: str, arm: ArmName = "arm7") -> Player:
@@ -261,14 +259,30 @@ def load_player(source: str, arm: ArmName = "arm7") -> Player:
 _player: tuple[Player, TabletopEnv] | None = None
 
 
-def _begin(source: str, arm: ArmName, chosen: Suite, workers: int) -> None:
+@dataclass(frozen=True)
+class _Packed:
+    """The files of a checkpoint, for a machine that cannot read this one's disk."""
+
+    files: dict[str, bytes]
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> _Packed:
+        return cls({path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()})
+
+    def player(self, arm: ArmName) -> Player:
+        with tempfile.TemporaryDirectory(prefix="ornstein-") as folder:
+            for name, content in self.files.items():
+                (Path(folder) / name).write_bytes(content)
+            return load_player(folder, arm)
+
+
+def _begin(source: str | _Packed, arm: ArmName, chosen: Suite, threads: int) -> None:
     global _player  # noqa: PLW0603  one player and one world a process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     if source != EXPERT:
         import torch
 
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    player = load_player(source, arm)
+        torch.set_num_threads(threads)
+    player = source.player(arm) if isinstance(source, _Packed) else load_player(source, arm)
     _player = player, world_for(player.contract, chosen)
 
 

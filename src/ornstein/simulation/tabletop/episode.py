@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ornstein.core.errors import DataError
-from ornstein.simulation.tabletop.expert import Expert, sample_style
+from ornstein.simulation.tabletop.expert import Expert, Style, sample_style
 from ornstein.simulation.tabletop.splits import leaks
 
 if TYPE_CHECKING:
@@ -50,12 +50,13 @@ class Episode:
         return len(self.actions)
 
 
-def generate_episode(env: TabletopEnv, seed: int, *, noise: float = 0.0) -> Episode:
-    """Let the expert solve the scene of `seed` in a manner drawn from it.
+def generate_episode(env: TabletopEnv, seed: int, *, noise: float = 0.0, style: Style | None = None) -> Episode:
+    """Let the expert solve the scene of `seed`.
 
     Args:
         noise: chance that a disturbance of three steps begins at a step. Then the executed action is the expert's plus Gaussian
             noise (12 mm, 0.08 rad) while the recorded one stays clean: the data show how to come back (Laskey et al. 2017, DART).
+        style: the expert's manner; drawn from the seed unless given.
 
     Raises:
         DataError: noise is not a probability, or the scene shows or asks for what robot data must not hold.
@@ -68,7 +69,7 @@ def generate_episode(env: TabletopEnv, seed: int, *, noise: float = 0.0) -> Epis
     leaked = leaks(env.scene)
     if leaked:
         raise DataError(f"scene {seed} must not be recorded: {'; '.join(leaked)} is kept for evaluation")
-    expert = Expert(sample_style(rng))
+    expert = Expert(sample_style(rng) if style is None else style)
     seen, states, actions, pointers, headings = [], [], [], [], []
     disturbed, done, reward = 0, False, 0.0
     while not done:
