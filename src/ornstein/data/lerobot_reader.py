@@ -113,8 +113,11 @@ class LeRobotDataset:
         frames = {name: self.pictures(index, name, 0, len(row)) for name in names}
         return RobotEpisode(row.task, frames, columns)
 
-    def numbers(self, index: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def numbers(self, index: int, names: Sequence[str], *, table: pa.Table | None = None) -> dict[str, NDArray[Any]]:
         """Columns of numbers of an episode by name, (T, n) or (T,).
+
+        Args:
+            table: what `rows` gave for the episode, where the columns were read already.
 
         Raises:
             DataError: no such episode or column, or it is damaged or not finite.
@@ -125,10 +128,13 @@ class LeRobotDataset:
         if missing:
             known = sorted(key for key, feature in self.features.items() if feature.is_numeric)
             raise DataError(f"{self.folder} has no column of numbers {missing[0]!r}; it has {known}")
-        return self._columns(index, list(names))
+        return self._columns(index, list(names), table)
 
-    def pictures(self, index: int, camera: str, start: int, count: int) -> NDArray[np.uint8]:
+    def pictures(self, index: int, camera: str, start: int, count: int, *, table: pa.Table | None = None) -> NDArray[np.uint8]:
         """Frames start … start + count − 1 of an episode, uint8 (count, H, W, 3), RGB: no others are kept.
+
+        Args:
+            table: what `rows` gave for the episode, where pictures lie in tables and the camera's column was read already.
 
         Raises:
             DataError: no such episode, camera or frame, or the video is damaged.
@@ -141,7 +147,7 @@ class LeRobotDataset:
         key = self._camera(camera)
         if key in row.videos:
             return self._video(row, key).read(row.videos[key][1] + start, count)
-        stored = self.rows(index, [key])[key].slice(start, count)
+        stored = (self.rows(index, [key]) if table is None else table)[key].slice(start, count)
         try:
             decoded = [from_png(picture["bytes"] or b"") for picture in stored.to_pylist()]
         except (ValueError, TypeError, KeyError) as error:
@@ -338,10 +344,11 @@ class LeRobotDataset:
                 what = f"lacks the columns {sorted(missing)}" if missing else f"has {footer.metadata.num_rows} rows"
                 raise DataError(f"{self.folder / path} {what}; its episodes have {frames} frames of {sorted(self.features)}")
 
-    def _columns(self, index: int, names: list[str]) -> dict[str, NDArray[Any]]:
+    def _columns(self, index: int, names: list[str], table: pa.Table | None = None) -> dict[str, NDArray[Any]]:
         """Columns of an episode; those that are not numbers are left out."""
         names = [name for name in names if self.features[name].is_numeric]
-        table = self.rows(index, names)
+        if table is None:
+            table = self.rows(index, names)
         return {name: self._values(table[name], name, f"episode {index}") for name in names}
 
     def rows(self, index: int, names: list[str]) -> pa.Table:
@@ -353,7 +360,7 @@ class LeRobotDataset:
         row = self.episodes[index]
         try:
             if self._parquet is None or self._parquet[0] != row.data:
-                file = pq.ParquetFile(self.folder / row.data)
+                file = pq.ParquetFile(self.folder / row.data, memory_map=True)
                 rows = [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)]
                 self._parquet = row.data, file, np.cumsum(rows)
             _, file, ends = self._parquet

@@ -23,6 +23,7 @@ from ornstein.data.lerobot_format import ACTION, STATE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from ornstein.data.lerobot_reader import LeRobotDataset
@@ -81,7 +82,7 @@ class RobotStream:
             raise DataError("a stream needs at least one data set")
         self._data, self._cameras = tuple(data), tuple(cameras)
         self._history, self._chunk, self._seed = history, chunk, seed
-        self._shares = _shares(self._data, weights)
+        self._edges = np.cumsum(_shares(self._data, weights))[:-1]
         self._starts = [np.array([episode.start for episode in one.episodes]) for one in self._data]
         self._check()
 
@@ -97,9 +98,13 @@ class RobotStream:
         past = [np.clip(np.arange(p.frame - self._history + 1, p.frame + 1), 0, None) for p in places]
         lengths = [len(self._data[p.source].episodes[p.episode]) for p in places]
         future = [np.arange(p.frame, p.frame + self._chunk) for p in places]
-        numbers = self._numbers(places)
+        tables = self._tables(places)
+        numbers = {
+            (source, episode): self._data[source].numbers(episode, [STATE, ACTION], table=table)
+            for (source, episode), table in tables.items()
+        }
         return StreamBatch(
-            pictures={camera: self._pictures(camera, places, past) for camera in self._cameras},
+            pictures={camera: self._pictures(camera, places, past, tables) for camera in self._cameras},
             states=np.stack([numbers[p.source, p.episode][STATE][rows] for p, rows in zip(places, past, strict=True)]),
             seen=np.stack([np.arange(p.frame - self._history + 1, p.frame + 1) >= 0 for p in places]),
             actions=np.stack(
@@ -117,25 +122,37 @@ class RobotStream:
 
     def _place(self, index: int) -> _Place:
         rng = np.random.default_rng([self._seed, index, 23])
-        source = int(rng.choice(len(self._data), p=self._shares))
+        source = int(np.searchsorted(self._edges, rng.random(), side="right"))
         row = int(rng.integers(len(self._data[source])))
         episode = int(np.searchsorted(self._starts[source], row, side="right")) - 1
         return _Place(source, episode, row - int(self._starts[source][episode]))
 
-    def _numbers(self, places: Sequence[_Place]) -> dict[tuple[int, int], dict[str, NDArray[np.float32]]]:
-        """States and actions of the episodes that the places lie in."""
-        return {
-            (source, episode): self._data[source].numbers(episode, [STATE, ACTION])
-            for source, episode in sorted({(p.source, p.episode) for p in places})
-        }
+    def _tables(self, places: Sequence[_Place]) -> dict[tuple[int, int], pa.Table]:
+        """What lies in tables of the episodes that the places are in, each read once: states, actions and perhaps pictures."""
+        found = {}
+        for source, episode in sorted({(p.source, p.episode) for p in places}):
+            data = self._data[source]
+            stored = [
+                key for key in (data.cameras[camera] for camera in self._cameras) if key not in data.episodes[episode].videos
+            ]
+            found[source, episode] = data.rows(episode, [STATE, ACTION, *stored])
+        return found
 
-    def _pictures(self, camera: str, places: Sequence[_Place], past: Sequence[NDArray[np.int64]]) -> NDArray[np.uint8]:
+    def _pictures(
+        self,
+        camera: str,
+        places: Sequence[_Place],
+        past: Sequence[NDArray[np.int64]],
+        tables: dict[tuple[int, int], pa.Table],
+    ) -> NDArray[np.uint8]:
         """Read in the order in which they lie on disk, which saves seeking."""
         order = sorted(range(len(places)), key=lambda k: places[k])
         found: list[NDArray[np.uint8] | None] = [None] * len(places)
         for k in order:
             place, rows = places[k], past[k]
-            read = self._data[place.source].pictures(place.episode, camera, int(rows[0]), int(rows[-1] - rows[0]) + 1)
+            first, count = int(rows[0]), int(rows[-1] - rows[0]) + 1
+            table = tables[place.source, place.episode]
+            read = self._data[place.source].pictures(place.episode, camera, first, count, table=table)
             found[k] = read[rows - rows[0]]
         return np.stack([picture for picture in found if picture is not None])
 
