@@ -41,6 +41,7 @@ class RT1Config:
     channels, blocks: of the convolutional network at a quarter and an eighth of the resolution.
     tokens: a frame. state_size: numbers of the arm's state that are fed as one more token; 0 feeds none, as in the paper.
     language_token: whether the sentence is a token of the transformer too; in the paper it comes through FiLM alone.
+    decoding_width: when it acts, see `UniformBins.likeliest`; 0 takes the likeliest bin, as in the paper.
     """
 
     image_size: int = 128
@@ -54,6 +55,7 @@ class RT1Config:
     num_bins: int = 256
     state_size: int = 7
     language_token: bool = True
+    decoding_width: float = 0.0
 
     def __post_init__(self) -> None:
         channels = {f"channels[{k}]": number for k, number in enumerate(self.channels)}
@@ -64,7 +66,7 @@ class RT1Config:
         require_multiples(self.heads, "the number of heads", {"width": self.width})
         require_at_least(2, num_bins=self.num_bins)
         require_at_least(0, **{f"blocks[{k}]": number for k, number in enumerate(self.blocks)})
-        require_at_least(0, state_size=self.state_size)
+        require_at_least(0, state_size=self.state_size, decoding_width=self.decoding_width)
 
 
 class RT1(nn.Module):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class RT1Policy:
-    """Acts greedily: the most likely bin of each dimension. Remembers the last few frames; `reset` before each episode."""
+    """Takes the bin of each dimension around which most probability lies. Remembers the last few frames; `reset` before each episode."""
 
     def __init__(
         self,
@@ -124,4 +124,5 @@ class RT1Policy:
             torch.from_numpy(words[None]).to(self.device),
             torch.from_numpy(np.stack(self._states)[None]).to(self.device)[..., : self.network.config.state_size],
         )
-        return self._bins.decode(logits[0, -1].argmax(-1).cpu().numpy())
+        probabilities = logits[0, -1].softmax(-1).cpu().numpy()
+        return self._bins.decode(self._bins.likeliest(probabilities, self.network.config.decoding_width))

@@ -52,14 +52,14 @@ def _sight() -> Optimization:
 
 def _optimization() -> Optimization:
     return Optimization(
-        steps=5000,
+        steps=8000,
         batch_size=512,
         learning_rate=1e-3,
         warmup_steps=150,
         weight_decay=0.02,
         ema_decay=0.998,
         checkpoint_every=250,
-        preview_every=1000,
+        preview_every=2000,
     )
 
 
@@ -69,7 +69,7 @@ class RT1TabletopRecipe:
 
     sight: of the first stage, eyes and arm together; optimization: of the second, the arm alone.
     data: the demonstrations' folder, recorded if it is missing; `data` in the run's folder unless given.
-    episodes, data_seed, disturbance, vary: of the recording; see `ornstein data generate --help`. views: stills for pointing, each with
+    episodes, data_seed, disturbance, vary, plain: of the recording; see `ornstein data generate --help`. views: stills for pointing, each with
     four sentences; a window brings one along. 0: none. cache: where decoded pictures and stills are kept; `cache` in the run's folder.
     smoothing_bins, pointing, color_jitter, place_noise: see `ornstein.policies.rt1_loss` and `decision_loss`.
     preview_episodes: validation scenes that are tried at every preview.
@@ -84,6 +84,7 @@ class RT1TabletopRecipe:
     data_seed: int = 0
     disturbance: float = 0.05
     vary: tuple[Literal["lights", "table", "camera", "sizes"], ...] = ("lights", "table")
+    plain: bool = True
     views: int = 20_000
     smoothing_bins: float = 1.5
     pointing: float = 0.3
@@ -261,7 +262,13 @@ def _demonstrations(recipe: RT1TabletopRecipe, folder: Path) -> tuple[LeRobotDat
     cameras = {CAMERA: recipe.network.image_size}
     if not folder.exists():
         record_demonstrations(
-            folder, episodes=recipe.episodes, seed=recipe.data_seed, noise=recipe.disturbance, cameras=cameras, vary=recipe.vary
+            folder,
+            episodes=recipe.episodes,
+            seed=recipe.data_seed,
+            noise=recipe.disturbance,
+            cameras=cameras,
+            vary=recipe.vary,
+            plain=recipe.plain,
         )
     data = LeRobotDataset(folder)
     if data.contract is None:
