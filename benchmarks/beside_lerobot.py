@@ -8,15 +8,17 @@ The package wants another torch, so it lives in an environment of its own (about
     apt-get install ffmpeg                                                            # its decoder, torchcodec, loads FFmpeg's libraries
 
 Four data sets: recorded by ornstein and written by the package's own class, each with pictures in videos and in tables. Each is read by
-both: every number, picture, sentence and statistic, and moments with a past and a future. Then, in processes of one thread that take turns, the
+both: every number, picture, sentence and statistic, and moments with a past and a future. One of v2.1 is converted by both. Then, in processes of one thread that take turns, the
 time of reading moments in random order with all their pictures. Any disagreement ends the script with an error.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -31,8 +33,10 @@ from record import RESULTS, write
 
 from ornstein.core.errors import DataError
 from ornstein.data.demonstrations import record_demonstrations
-from ornstein.data.lerobot import LeRobotDataset
+from ornstein.data.lerobot import DatasetSpec, LeRobotDataset, convert_dataset
+from ornstein.data.recording import EXTRA_COLUMNS
 from ornstein.data.robot_stream import RobotStream
+from ornstein.simulation.tabletop import contract
 
 CAMERAS = {"front": 128, "wrist": 64}
 KEYS = {camera: f"observation.images.{camera}" for camera in CAMERAS}
@@ -63,6 +67,7 @@ def main(
             sets |= {f"ornstein, {kind}": ours, f"lerobot, {kind}": theirs}
         for label, root in sets.items():
             found["agreement"][label] = _agreement(peer, root, folder)
+        found["conversion_from_v2.1"] = _conversion(peer, LeRobotDataset(sets["ornstein, videos"]), folder)
         for label, root in sets.items():
             found["speed"][label] = _speed(peer, root, moments, rounds)
         found["memory"] = _memory(folder, sets["ornstein, videos"], moments)
@@ -105,6 +110,43 @@ def _let_peer_write(peer: Path, data: LeRobotDataset, root: Path, *, videos: boo
         "tasks": [row.task for row in data.episodes],
     }
     _ask(peer, "write", str(root), str(scratch / "frames.npz"), json.dumps(about))
+
+
+def _conversion(peer: Path, data: LeRobotDataset, scratch: Path) -> dict[str, Any]:
+    """The same v2.1 data set, converted by each; the writer of the old layout is the tests'."""
+    place = Path(__file__).parents[1] / "tests/data/test_lerobot_convert.py"
+    loader = importlib.util.spec_from_file_location("old_layout", place)
+    assert loader is not None
+    assert loader.loader is not None
+    tests = importlib.util.module_from_spec(loader)
+    loader.loader.exec_module(tests)
+    spec = DatasetSpec(contract(CAMERAS), EXTRA_COLUMNS)
+    old = tests.write_v21(scratch / "old", spec, list(data))
+    theirs_at = scratch / "peer" / "converted"
+    shutil.copytree(old, theirs_at)
+    convert_dataset(old, scratch / "converted")
+    _ask(peer, "convert", str(theirs_at.parent), theirs_at.name)
+    ours, theirs = LeRobotDataset(scratch / "converted"), LeRobotDataset(theirs_at)
+    for one in (ours, theirs):
+        _same([row.task for row in data.episodes], [row.task for row in one.episodes], "sentences")
+        _same(
+            [row.task for row in data.episodes for _ in range(len(row))],
+            [one.tasks[k] for k in one.column("task_index")],
+            "tasks",
+        )
+    for key, feature in ours.features.items():
+        if feature.is_numeric and key != "task_index":  # each numbers the sentences in its own way
+            _same(ours.column(key), theirs.column(key), key)
+    apart = {c: _apart(np.stack(list(ours.frames(c))), np.stack(list(theirs.frames(c))), exact=True) for c in CAMERAS}
+    worst = 0.0
+    for key in ("observation.state", "action"):
+        for part in ("mean", "std", "min", "max"):
+            a, b = ours.statistics[key][part], theirs.statistics[key][part]
+            worst = max(worst, float(np.abs(a - b).max()))
+    if worst > 1e-5:
+        raise DataError(f"statistics of the converted data sets differ by {worst}")
+    return {"frames": len(ours), "columns_of_numbers": "equal", "sentences": "equal", "pictures_apart": apart,
+            "statistics_apart": worst}  # fmt: skip
 
 
 def _agreement(peer: Path, root: Path, scratch: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
     python lerobot_peer.py read ROOT OUT.npz              every frame, as its dataset class gives it
     python lerobot_peer.py windows ROOT OUT.npz ABOUT     moments with past and future, as `delta_timestamps` gives them
     python lerobot_peer.py write ROOT FRAMES.npz ABOUT    a data set of these frames, as its dataset class writes it
+    python lerobot_peer.py convert PARENT NAME            a v2.1 data set in PARENT/NAME becomes v3.0 in its place
     python lerobot_peer.py time ROOT ABOUT                seconds and memory of reading moments in random order
 
 ABOUT is JSON. What is said goes to the last line of standard output, as JSON.
@@ -82,6 +83,13 @@ def write(root: str, frames: str, about: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def convert(parent: str, name: str) -> dict[str, Any]:
+    from lerobot.datasets.v30.convert_dataset_v21_to_v30 import convert_dataset
+
+    convert_dataset(name, root=parent, push_to_hub=False)
+    return {}
+
+
 def measure(root: str, about: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(1)
     data = LeRobotDataset(NAME, root=root)
@@ -98,4 +106,5 @@ def measure(root: str, about: dict[str, Any]) -> dict[str, Any]:
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
     settings = [json.loads(a) if a.startswith("{") else a for a in arguments]
-    print(json.dumps({"read": read, "windows": windows, "write": write, "time": measure}[command](*settings)))  # type: ignore[operator]
+    commands: dict[str, Any] = {"read": read, "windows": windows, "write": write, "convert": convert, "time": measure}
+    print(json.dumps(commands[command](*settings)))

@@ -234,7 +234,7 @@ def floor() -> dict[str, Any]:
         recorder, world = Recorder(Path(folder), DatasetSpec(contract(), EXTRA_COLUMNS), demonstrating), demonstrating.open()
         for seed in range(warm_up):  # drawings are rendered once a process
             recorder.record(world, seed)
-        names = ("mj_step", "mjv_updateScene", "mjr_render", "mjr_readPixels")
+        names = ("mj_step", "mj_forward", "mjv_updateScene", "mjr_uploadTexture", "mjr_render", "mjr_readPixels")
         plain = {name: getattr(mujoco, name) for name in names}
         try:
             for name, function in plain.items():

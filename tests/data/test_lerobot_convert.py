@@ -41,7 +41,7 @@ def write_v21(folder: Path, spec: DatasetSpec, episodes: list[RobotEpisode], *, 
         features[key] = {**feature.to_json(), "dtype": "image"} if camera in images else feature.to_json()
     features["said"] = {"dtype": "string", "shape": [1], "names": None}
     (folder / "meta").mkdir(parents=True)
-    rows, sentences, start = [], sorted({episode.instruction for episode in episodes}), 0
+    rows, statistics, sentences, start = [], [], sorted({episode.instruction for episode in episodes}), 0
     for k, episode in enumerate(episodes):
         n = len(episode)
         columns: dict[str, Any] = {
@@ -72,6 +72,7 @@ def write_v21(folder: Path, spec: DatasetSpec, episodes: list[RobotEpisode], *, 
                 video.parent.mkdir(parents=True, exist_ok=True)
                 video.write_bytes(encode(pictures, spec.fps, VideoEncoding()))
         rows.append({"episode_index": k, "tasks": [episode.instruction], "length": n})
+        statistics.append({"episode_index": k, "stats": _statistics(episode)})
         start += n
     info = {
         "codebase_version": "v2.1", "robot_type": "somebody", "total_episodes": len(rows), "total_frames": start,
@@ -82,9 +83,23 @@ def write_v21(folder: Path, spec: DatasetSpec, episodes: list[RobotEpisode], *, 
     }  # fmt: skip
     (folder / "meta/info.json").write_text(json.dumps(info))
     (folder / "meta/episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "meta/episodes_stats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in statistics))
     lines = [json.dumps({"task_index": k, "task": sentence}) + "\n" for k, sentence in enumerate(sentences)]
     (folder / "meta/tasks.jsonl").write_text("".join(lines))
     return folder
+
+
+def _statistics(episode: RobotEpisode) -> dict[str, Any]:
+    """As v2.1 keeps them for each episode; pictures by channel in [0, 1]."""
+    parts: dict[str, tuple[np.ndarray, Any]] = {
+        key: (values.reshape(len(episode), -1).astype(float), (-1,)) for key, values in episode.columns.items()
+    }
+    parts |= {f"observation.images.{c}": (f.reshape(-1, 3) / 255.0, (3, 1, 1)) for c, f in episode.frames.items()}
+    return {
+        key: {name: getattr(np, name)(rows, axis=0).reshape(shape).tolist() for name in ("min", "max", "mean", "std")}
+        | {"count": [len(episode)]}
+        for key, (rows, shape) in parts.items()
+    }
 
 
 @pytest.fixture
