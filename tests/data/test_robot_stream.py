@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ornstein.core.errors import ContractError, DataError, OrnsteinError
+from ornstein.data import robot_stream
 from ornstein.data.lerobot import DatasetSpec, LeRobotDataset, LeRobotWriter, RobotEpisode
 from ornstein.data.robot_stream import RobotStream
 from ornstein.simulation.tabletop import contract
@@ -70,6 +71,27 @@ def test_moment_i_is_the_same_in_any_batch(data: tuple[LeRobotDataset, LeRobotDa
     other = RobotStream(data, cameras=(), seed=6).at(range(40))
     assert not np.array_equal(other.frames, RobotStream(data, cameras=(), seed=5).at(range(40)).frames)
     assert other.pictures == {}
+
+
+def test_numbers_are_kept_up_to_a_limit_and_stay_right(
+    data: tuple[LeRobotDataset, LeRobotDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Episodes of 4 to 9 frames under a limit of 10, larger batches than fit; each stretch read once while it is kept."""
+    fresh = [RobotStream(data, cameras=(), chunk=2).at(range(k, k + 8)) for k in range(0, 80, 8)]
+    monkeypatch.setattr(robot_stream, "_KEPT_FRAMES", 10)
+    stream, reads = RobotStream(data, cameras=(), chunk=2), []
+    rows = LeRobotDataset.rows
+    monkeypatch.setattr(LeRobotDataset, "rows", lambda self, *rest: reads.append(rest[0]) or rows(self, *rest))
+    for k, expected in zip(range(0, 80, 8), fresh, strict=True):
+        batch = stream.at(range(k, k + 8))
+        for name in ("states", "actions", "seen", "planned"):
+            np.testing.assert_array_equal(getattr(batch, name), getattr(expected, name))
+        kept = sum(len(data[source].episodes[episode]) for source, episode in stream._kept)
+        assert kept == stream._kept_frames <= 10
+    before = len(reads)
+    stream.at([79])
+    stream.at([79])
+    assert len(reads) <= before + 1
 
 
 @pytest.mark.parametrize(("weights", "share"), [(None, 19 / 32), ((1, 3), 0.25), ((0, 2), 0.0)])

@@ -1,6 +1,6 @@
 """Robot data straight from disk: moments drawn at random from one or several data sets, a little of the past and of the future around each.
 
-Only what a batch needs is read and decoded, so memory does not grow with the data. Sample i of a seed is the same whoever asks, in whatever batch:
+Only what a batch needs is read and decoded, and no more than the numbers of a million frames are kept, so memory does not grow with the data. Sample i of a seed is the same whoever asks, in whatever batch:
 the data set is drawn by weight, the frame uniformly among all of its own.
 
     pictures, states    the last H frames up to now; before the episode's first frame that one is repeated
@@ -49,6 +49,12 @@ class StreamBatch:
     frames: NDArray[np.int64]
 
 
+#: Data set and episode.
+_Episode = tuple[int, int]
+# Of how many frames the numbers stay in memory: 56 MB where state and action have seven each.
+_KEPT_FRAMES = 1_000_000
+
+
 class _Place(NamedTuple):
     source: int
     episode: int
@@ -85,6 +91,8 @@ class RobotStream:
         self._edges = np.cumsum(_shares(self._data, weights))[:-1]
         self._starts = [np.array([episode.start for episode in one.episodes]) for one in self._data]
         self._check()
+        self._kept: dict[_Episode, dict[str, NDArray[np.float32]]] = {}
+        self._kept_frames = 0
 
     def at(self, indices: Sequence[int] | NDArray[np.int64]) -> StreamBatch:
         """The moments of these numbers.
@@ -98,11 +106,7 @@ class RobotStream:
         past = [np.clip(np.arange(p.frame - self._history + 1, p.frame + 1), 0, None) for p in places]
         lengths = [len(self._data[p.source].episodes[p.episode]) for p in places]
         future = [np.arange(p.frame, p.frame + self._chunk) for p in places]
-        tables = self._tables(places)
-        numbers = {
-            (source, episode): self._data[source].numbers(episode, [STATE, ACTION], table=table)
-            for (source, episode), table in tables.items()
-        }
+        numbers, tables = self._read(places)
         return StreamBatch(
             pictures={camera: self._pictures(camera, places, past, tables) for camera in self._cameras},
             states=np.stack([numbers[p.source, p.episode][STATE][rows] for p, rows in zip(places, past, strict=True)]),
@@ -127,23 +131,33 @@ class RobotStream:
         episode = int(np.searchsorted(self._starts[source], row, side="right")) - 1
         return _Place(source, episode, row - int(self._starts[source][episode]))
 
-    def _tables(self, places: Sequence[_Place]) -> dict[tuple[int, int], pa.Table]:
-        """What lies in tables of the episodes that the places are in, each read once: states, actions and perhaps pictures."""
-        found = {}
-        for source, episode in sorted({(p.source, p.episode) for p in places}):
-            data = self._data[source]
-            stored = [
-                key for key in (data.cameras[camera] for camera in self._cameras) if key not in data.episodes[episode].videos
-            ]
-            found[source, episode] = data.rows(episode, [STATE, ACTION, *stored])
-        return found
+    def _read(self, places: Sequence[_Place]) -> tuple[dict[_Episode, dict[str, NDArray[np.float32]]], dict[_Episode, pa.Table]]:
+        """States and actions of the episodes that the places lie in, and the tables that hold their pictures where tables do.
+
+        Each table is read once. Numbers are small and kept for the next batch, up to a limit; pictures never.
+        """
+        numbers, tables = {}, {}
+        for key in sorted({(place.source, place.episode) for place in places}):
+            data, episode = self._data[key[0]], key[1]
+            stored = [name for name in map(data.cameras.get, self._cameras) if name and name not in data.episodes[episode].videos]
+            unknown = [] if key in self._kept else [STATE, ACTION]
+            if unknown or stored:
+                tables[key] = data.rows(episode, [*unknown, *stored])
+            numbers[key] = data.numbers(episode, unknown, table=tables[key]) if unknown else self._kept.pop(key)
+            self._kept_frames += len(data.episodes[episode]) if unknown else 0
+        self._kept |= numbers  # at the end: the least recently used go first
+        while self._kept_frames > _KEPT_FRAMES:
+            source, episode = next(iter(self._kept))
+            del self._kept[source, episode]
+            self._kept_frames -= len(self._data[source].episodes[episode])
+        return numbers, tables
 
     def _pictures(
         self,
         camera: str,
         places: Sequence[_Place],
         past: Sequence[NDArray[np.int64]],
-        tables: dict[tuple[int, int], pa.Table],
+        tables: dict[_Episode, pa.Table],
     ) -> NDArray[np.uint8]:
         """Read in the order in which they lie on disk, which saves seeking."""
         order = sorted(range(len(places)), key=lambda k: places[k])
@@ -151,7 +165,7 @@ class RobotStream:
         for k in order:
             place, rows = places[k], past[k]
             first, count = int(rows[0]), int(rows[-1] - rows[0]) + 1
-            table = tables[place.source, place.episode]
+            table = tables.get((place.source, place.episode))
             read = self._data[place.source].pictures(place.episode, camera, first, count, table=table)
             found[k] = read[rows - rows[0]]
         return np.stack([picture for picture in found if picture is not None])
