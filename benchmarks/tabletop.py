@@ -1,11 +1,12 @@
 """The tabletop measured: can its faces be read, do experts, classical pipeline and learned policy solve it, how fast is it?
 
-.venv/bin/python benchmarks/tabletop.py legibility | experts | pipeline | rt1 | speed | floor    # writes benchmarks/results/tabletop-NAME.json
+.venv/bin/python benchmarks/tabletop.py legibility | experts | pipeline | rt1 | speed | floor | cluster    # writes benchmarks/results/tabletop-NAME.json
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import statistics
 import sys
 import tempfile
@@ -18,13 +19,16 @@ import numpy as np
 from record import RESULTS, share, write
 
 from ornstein.evaluation import evaluate_suite, mcnemar_exact
-from ornstein.simulation.tabletop import SKILLS, Expert, TabletopEnv, Variation, sample_style
+from ornstein.evaluation.trials import load_player, trials
+from ornstein.simulation.tabletop import SKILLS, Expert, TabletopEnv, Variation, sample_style, suite
 
 TEST_SEED = 1_000_000
 EPISODES = 300
 VIEWS = 1000
 #: Views that neither training nor its previews drew from.
 VIEWS_SEED = 5
+#: Validation scenes: only the clock looks at them.
+TIMED_SEED = 2_500_000
 
 
 def legibility() -> dict[str, Any]:
@@ -205,6 +209,25 @@ def speed() -> dict[str, Any]:
     }
 
 
+def cluster() -> dict[str, Any]:
+    """Trials a second in one process, in two, and on a Ray cluster of two processors on this machine; and what a trial sends back."""
+    import ray
+
+    player, chosen = load_player("expert"), suite("all")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ways: dict[str, dict[str, Any]] = {"one_process": {}, "two_processes": {"workers": 2}, "ray_two_cpus": {"ray": "auto"}}
+    found, count = {}, 240
+    for name, how in ways.items():
+        seeds, arrived, sizes = range(TIMED_SEED, TIMED_SEED + count + 40), [], []
+        for trial in trials(player, "expert", chosen, seeds, **how):
+            arrived.append(time.perf_counter())
+            sizes.append(len(pickle.dumps(trial)))
+        # The first forty pay for starting and for drawings that each process renders once.
+        found[name] = {"trials_per_second": count / (arrived[-1] - arrived[-count - 1]), "bytes_a_trial": statistics.mean(sizes)}
+    ray.shutdown()
+    return found
+
+
 def floor() -> dict[str, Any]:
     """Seconds of recording demonstrations against those that MuJoCo alone takes within them: steps of physics, drawing, reading pixels."""
     import mujoco
@@ -264,6 +287,7 @@ MEASUREMENTS = {
     "rt1": rt1,
     "speed": speed,
     "floor": floor,
+    "cluster": cluster,
 }
 
 if __name__ == "__main__":
