@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BUNDLED = Path(__file__).parent / "checkpoints"
 #: What the package comes with.
-SHIPPED = ("autoencoder", "emoji-classifier", "modular-tabletop", "text-to-image")
+SHIPPED = ("autoencoder", "emoji-classifier", "modular-tabletop", "rt1-tabletop", "text-to-image")
 KINDS = ("autoencoder", "text-to-image", "emoji-classifier", "rt1", "modular", "pixel-diffusion", "gan", "vae")
 
 

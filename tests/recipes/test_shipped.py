@@ -15,6 +15,7 @@ from ornstein.hub import BUNDLED, bundled_names
 from ornstein.recipes.autoencoder import AutoencoderRecipe
 from ornstein.recipes.emoji_classifier import EmojiClassifierRecipe
 from ornstein.recipes.modular_tabletop import ModularTabletopRecipe
+from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe
 from ornstein.recipes.text_to_image import TextToImageRecipe, hyper_parameters
 from ornstein.simulation.tabletop import contract
 
@@ -22,6 +23,7 @@ RECIPES: dict[str, Any] = {
     "autoencoder": AutoencoderRecipe(),
     "emoji-classifier": EmojiClassifierRecipe(),
     "modular-tabletop": ModularTabletopRecipe(),
+    "rt1-tabletop": RT1TabletopRecipe(),
     "text-to-image": TextToImageRecipe(),
 }
 # Where a run found its data, and how often it wrote something, change no weight.
@@ -66,8 +68,8 @@ def test_they_fit_each_other_and_the_world() -> None:
     first_stage = read_checkpoint(BUNDLED / "autoencoder").fingerprint
     assert read_checkpoint(BUNDLED / "text-to-image").config["autoencoder_fingerprint"] == first_stage
     assert read_checkpoint(BUNDLED / "emoji-classifier").config["names"] == list(openmoji.names())
-    policy = read_checkpoint(BUNDLED / "modular-tabletop")
-    assert policy.contract is not None
-    policy.contract.require_match(
-        contract({"front": policy.config["network"]["image_size"]}), "the shipped policy", "the tabletop"
-    )
+    for name in ("modular-tabletop", "rt1-tabletop"):
+        policy = read_checkpoint(BUNDLED / name)
+        assert policy.contract is not None
+        size = policy.config.get("network", policy.config)["image_size"]
+        policy.contract.require_match(contract({"front": size}), "the shipped policy", "the tabletop")

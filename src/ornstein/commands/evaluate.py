@@ -32,7 +32,7 @@ def evaluate(
     Two results on the same scenes are compared by `ornstein compare A B`.
 
     Args:
-        checkpoint: A shipped policy (modular-tabletop), a folder written by `ornstein train`, or "expert", which knows where everything is.
+        checkpoint: A shipped policy (modular-tabletop, rt1-tabletop), a folder written by `ornstein train`, or "expert", which knows where everything is.
         suite: Which scenes.
         episodes: How many scenes, fixed before looking.
         seed: The first of the split's scenes; no split overlaps another or the training data.

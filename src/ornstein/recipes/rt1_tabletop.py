@@ -356,6 +356,6 @@ def _card(data: LeRobotDataset) -> str:
     provenance = data.provenance
     return (
         f"Trained on {len(data.episodes)} demonstrations ({len(data)} frames at {data.info['fps']} Hz) by the scripted expert, scene seeds from"
-        f" {provenance.get('seed')} on; a disturbance of two steps begins at a step with chance {provenance.get('noise')}; {len(provenance.get('failed_seeds', []))} failed"
+        f" {provenance.get('seed')} on; a disturbance of three steps begins at a step with chance {provenance.get('noise')}; {len(provenance.get('failed_seeds', []))} failed"
         f" episodes left out. Data fingerprint {data.fingerprint}. The blocks show OpenMoji drawings: these weights are CC BY-SA 4.0."
     )
