@@ -9,7 +9,9 @@ The package wants another torch, so it lives in an environment of its own (about
 
 Four data sets: recorded by ornstein and written by the package's own class, each with pictures in videos and in tables. Each is read by
 both: every number, picture, sentence and statistic, and moments with a past and a future. One of v2.1 is converted by both. Then, in processes of one thread that take turns, the
-time of reading moments in random order with all their pictures. Any disagreement ends the script with an error.
+time of reading moments in random order with all their pictures, as float tensors (channels first) on both sides; ornstein also without the numbers that its
+stream keeps from earlier batches. The package hands out every column, which in ornstein's own sets are six more than state and action; in those that it
+wrote there are no others. Any disagreement ends the script with an error.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ import tyro
 from record import RESULTS, write
 
 from ornstein.core.errors import DataError
+from ornstein.data import robot_stream
 from ornstein.data.demonstrations import record_demonstrations
 from ornstein.data.lerobot import DatasetSpec, LeRobotDataset, convert_dataset
 from ornstein.data.recording import EXTRA_COLUMNS
@@ -70,7 +73,7 @@ def main(
         found["conversion_from_v2.1"] = _conversion(peer, LeRobotDataset(sets["ornstein, videos"]), folder)
         for label, root in sets.items():
             found["speed"][label] = _speed(peer, root, moments, rounds)
-        found["memory"] = _memory(folder, sets["ornstein, videos"], moments)
+        found["memory"] = _memory(folder, sets["ornstein, images"], moments)
     write(out, found)
 
 
@@ -205,7 +208,7 @@ def _apart(ours: np.ndarray, theirs: np.ndarray, *, exact: bool) -> dict[str, fl
 
 def _speed(peer: Path, root: Path, moments: int, rounds: int) -> dict[str, Any]:
     """Moments a second with pictures of both cameras, by turns; one at a time, and ours in batches of 32 too."""
-    names = ("ornstein", "ornstein, batches of 32", "lerobot")
+    names = ("ornstein", "ornstein, nothing kept", "ornstein, batches of 32", "lerobot")
     rates: dict[str, list[float]] = {name: [] for name in names}
     for k in range(rounds):
         for name in names:
@@ -213,7 +216,7 @@ def _speed(peer: Path, root: Path, moments: int, rounds: int) -> dict[str, Any]:
             if name == "lerobot":
                 timed = _ask(peer, "time", str(root), about)
             else:
-                timed = _ask_self(root, moments, k, batch=32 if "32" in name else 1)
+                timed = _ask_self(root, moments, k, batch=32 if "32" in name else 1, keep="kept" not in name)
             rates[name].append(moments / timed["seconds"])
     median = {name: statistics.median(values) for name, values in rates.items()}
     ratios = [a / b for a, b in zip(rates["ornstein"], rates["lerobot"], strict=True)]
@@ -224,32 +227,40 @@ def _speed(peer: Path, root: Path, moments: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def _ask_self(root: Path, moments: int, seed: int, batch: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--time", str(root), str(moments), str(seed), str(batch)]
+def _ask_self(root: Path, moments: int, seed: int, batch: int, *, keep: bool = True) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--time", str(root), str(moments), str(seed), str(batch), str(int(keep))]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def _time(root: str, moments: str, seed: str, batch: str) -> None:
+def _time(root: str, moments: str, seed: str, batch: str, keep: str) -> None:
     """In a process of its own."""
+    import torch
+
+    torch.set_num_threads(1)
     count, size = int(moments), int(batch)
+    if keep == "0":
+        robot_stream._KEPT_FRAMES = 0
     stream = RobotStream([LeRobotDataset(Path(root))], cameras=list(CAMERAS), seed=int(seed))
     for k in range(WARM_UP):
         stream.at([10**6 + k])
     began = time.perf_counter()
     for k in range(0, count, size):
-        stream.at(range(k, min(k + size, count)))
+        read = stream.at(range(k, min(k + size, count)))
+        for pictures in read.pictures.values():
+            torch.from_numpy(pictures).movedim(-1, -3).float().div_(255)
+        torch.from_numpy(read.states), torch.from_numpy(read.actions)
     seconds = time.perf_counter() - began
     print(json.dumps({"seconds": seconds, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
 
 def _memory(folder: Path, small: Path, moments: int) -> dict[str, Any]:
-    """Peak memory of reading the same number of moments from four times the episodes."""
+    """Peak memory of reading the same number of moments in batches from four times the episodes, pictures in tables."""
     large = folder / "large"
     episodes = 4 * len(LeRobotDataset(small).episodes)
-    record_demonstrations(large, episodes=episodes, noise=0.05, workers=2, cameras=CAMERAS)
+    record_demonstrations(large, episodes=episodes, noise=0.05, workers=2, cameras=CAMERAS, images=True)
     return {
-        name: {"frames": len(LeRobotDataset(root)), "peak_mib": _ask_self(root, moments, 0, 1)["peak_mib"]}
+        name: {"frames": len(LeRobotDataset(root)), "peak_mib": _ask_self(root, moments, 0, 32)["peak_mib"]}
         for name, root in (("small", small), ("large", large))
     }
 

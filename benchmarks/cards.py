@@ -52,6 +52,14 @@ def figures(name: str) -> list[tuple[str, Any]]:
             seen, solved = (json.loads((RESULTS / f"tabletop-{part}.json").read_text()) for part in ("legibility", "pipeline"))
             eyes = [(key, seen[key]) for key in ("found", "blocks_named_right_of_48", "mats_named_right_of_14")]
             return [*eyes, ("clean scenes solved, all skills", solved["all"]), *sorted(solved["rates"].items())]
+        case "rt1-tabletop":
+            measured = json.loads((RESULTS / "tabletop-rt1.json").read_text())
+            usual = sorted(measured["suites"]["all"]["by_task"].items())
+            return [
+                *measured["suites"].items(),
+                *usual,
+                *((f"control: {what} sentence", r) for what, r in measured["controls"].items()),
+            ]
         case _:
             raise ValueError(f"no benchmark measures {name}")
 
@@ -59,7 +67,10 @@ def figures(name: str) -> list[tuple[str, Any]]:
 def card(name: str) -> str:
     """The card in markdown."""
     checkpoint = read_checkpoint(BUNDLED / name)
-    text = describe(checkpoint.provenance, checkpoint.kind, CARDS[name])
+    said = CARDS.get(name)
+    # A recipe that records its data describes them when it trains.
+    trained = (BUNDLED / name / "card.md").read_text(encoding="utf8").split(_MEASURED)[0]
+    text = trained if said is None else describe(checkpoint.provenance, checkpoint.kind, said)
     rows = [f"| {what.replace('_', ' ')} | {_words(entry)} |" for what, entry in figures(name)]
     return "\n".join(
         [

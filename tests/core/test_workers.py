@@ -46,6 +46,14 @@ def _die_once(mark: Path) -> str:
     return "done"
 
 
+def test_where_nothing_answers_nobody_waits() -> None:
+    ray = pytest.importorskip("ray")
+    assert not ray.is_initialized()
+    with pytest.raises(OrnsteinError, match=r"nothing answers at 127\.0\.0\.1:1 .*ray start --head"):
+        open_workers(1, _begin, 1, ray="127.0.0.1:1")
+    assert not ray.is_initialized()
+
+
 @pytest.fixture(scope="module", params=["processes", "ray"])
 def opened(request: pytest.FixtureRequest) -> Iterator[Callable[..., Workers]]:
     if request.param == "processes":
@@ -73,14 +81,26 @@ def test_errors_come_back_as_they_were(opened: Callable[..., Workers]) -> None:
     with opened(_begin, 1) as pool:
         with pytest.raises(DataError, match=r"^no bowl here$"):
             outcome(pool.submit(_refuse, "bowl"))
-        with pytest.raises(ZeroDivisionError, match="by mistake"):
+        with pytest.raises(ZeroDivisionError, match=r"^by mistake$") as stumbled:
             outcome(pool.submit(_stumble))
+        assert type(stumbled.value) is ZeroDivisionError
         assert outcome(pool.submit(_multiply, 2))[0] == 2
 
 
+def test_what_preparation_refuses_is_told_by_every_task(opened: Callable[..., Workers]) -> None:
+    with opened(_refuse, "table") as pool:
+        for _ in range(2):
+            with pytest.raises(DataError, match=r"^no table here$"):
+                outcome(pool.submit(_multiply, 1))
+
+
 def test_a_process_that_dies_is_named(opened: Callable[..., Workers]) -> None:
-    with opened(_begin, 1) as pool, pytest.raises(WorkerDiedError, match="died"):
-        outcome(pool.submit(_die))
+    with opened(_begin, 1) as pool:
+        with pytest.raises(WorkerDiedError, match="died"):
+            outcome(pool.submit(_die))
+        if not isinstance(pool, RayWorkers):  # the next task cannot even begin
+            with pytest.raises(WorkerDiedError, match="died"):
+                outcome(pool.submit(_multiply, 1))
 
 
 def test_a_cluster_begins_a_task_again(opened: Callable[..., Workers], tmp_path: Path) -> None:
@@ -107,6 +127,23 @@ def test_another_version_on_the_cluster_is_refused(opened: Callable[..., Workers
             pytest.skip("processes run this very installation")
         with pytest.raises(OrnsteinError, match=r"this one 9\.9\.9: install the same"):
             outcome(pool.submit(_multiply, 1))
+
+
+def test_a_process_belongs_to_one_cluster(opened: Callable[..., Workers]) -> None:
+    with opened(_begin, 1) as pool:
+        if not isinstance(pool, RayWorkers):
+            pytest.skip("of processes, there is no cluster")
+        with pytest.raises(OrnsteinError, match=r"belongs to the Ray cluster at .* already, and 127\.0\.0\.1:1 is asked for"):
+            open_workers(1, _begin, 1, ray="127.0.0.1:1")
+
+
+def test_the_version_tells_sources_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "workers.py").write_text("one")
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "core" / "workers.py"))
+    first = module._version.__wrapped__()
+    (tmp_path / "core" / "workers.py").write_text("two")
+    assert module._version.__wrapped__() != first
 
 
 def test_mistakes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

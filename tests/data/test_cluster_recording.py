@@ -30,5 +30,9 @@ def test_a_node_that_dies_loses_no_episode_and_doubles_none(
 
 
 def test_a_machine_without_the_folder_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"does not see .*elsewhere"):
-        recording._begin(recording.Recorder(tmp_path / "elsewhere", None, None))  # type: ignore[arg-type]
+    """A folder of the same name on a disk of its own is not the same folder."""
+    recorder = recording.Recorder(tmp_path / "data", None, None, "abc")  # type: ignore[arg-type]
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"does not see .*data"):
+            recording._begin(recorder)
+        (tmp_path / "data").mkdir(exist_ok=True)

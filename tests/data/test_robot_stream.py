@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ornstein.core.errors import ContractError, DataError, OrnsteinError
@@ -92,6 +94,57 @@ def test_numbers_are_kept_up_to_a_limit_and_stay_right(
     stream.at([79])
     stream.at([79])
     assert len(reads) <= before + 1
+
+
+def test_a_damaged_episode_leaves_the_stream_as_it_was(
+    data: tuple[LeRobotDataset, LeRobotDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever skips it goes on with all others, for as long as they like."""
+    monkeypatch.setattr(robot_stream, "_KEPT_FRAMES", 12)
+    stream, rows, skipped = RobotStream(data, cameras=()), LeRobotDataset.rows, 0
+
+    def damaged(self: LeRobotDataset, index: int, names: list[str]) -> Any:
+        if self is data[0] and index == 1:
+            raise DataError("damaged")
+        return rows(self, index, names)
+
+    monkeypatch.setattr(LeRobotDataset, "rows", damaged)
+    for k in range(0, 400, 4):
+        try:
+            stream.at(range(k, k + 4))
+        except DataError:
+            skipped += 1
+        kept = sum(len(data[source].episodes[episode]) for source, episode in stream._kept)
+        assert kept == stream._kept_frames <= 12
+    assert 10 < skipped < 100
+
+
+def test_pictures_in_tables_are_held_one_row_group_at_a_time(tmp_path: Path) -> None:
+    """As other programs rewrite files: all episodes in one row group, of which each episode's table would hold the whole."""
+    spec = DatasetSpec(replace(contract({"front": 64})), encoding=None)
+    rng, folder = np.random.default_rng(0), tmp_path / "data"
+    with LeRobotWriter(folder, spec) as writer:
+        for k in range(24):
+            numbers = {"observation.state": np.zeros((6, 7), np.float32), "action": np.zeros((6, 7), np.float32)}
+            writer.add(RobotEpisode(f"episode {k}", {"front": rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)}, numbers))
+        writer.finish()
+    (file,) = (folder / "data").rglob("*.parquet")
+    pq.write_table(pq.read_table(file), file, row_group_size=10_000)
+    stored, pool = file.stat().st_size, pa.default_memory_pool()
+    stream = RobotStream([LeRobotDataset(folder)], cameras=("front",))
+    before = pool.bytes_allocated()
+    held: list[int] = []
+    pictures = LeRobotDataset.pictures
+
+    def watched(self: LeRobotDataset, *arguments: Any, **named: Any) -> np.ndarray:
+        held.append(pool.bytes_allocated() - before)
+        return pictures(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LeRobotDataset, "pictures", watched)
+        batch = stream.at(range(32))
+    assert len(set(batch.episodes.tolist())) > 12
+    assert max(held) < 3 * stored
 
 
 @pytest.mark.parametrize(("weights", "share"), [(None, 19 / 32), ((1, 3), 0.25), ((0, 2), 0.0)])

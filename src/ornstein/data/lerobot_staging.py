@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import shutil
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -224,14 +225,20 @@ def read_staged(folder: Path) -> StagedEpisode | None:
 def _put(staging: Path, key: int, about: dict[str, Any], fill: Any) -> None:
     """Write an episode's folder under another name, then rename it: it is there as a whole or not at all."""
     place = staging / _EPISODES / f"{key:08d}"
-    partial = place.with_name(f".{place.name}.{os.getpid()}")
+    partial = place.with_name(
+        f".{place.name}.{uuid.uuid4().hex}"
+    )  # on a shared disk, two machines may have the same process number
     try:
         partial.mkdir()
         fill(partial)
         about["bytes"] = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
         (partial / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
         if not place.exists():
-            os.rename(partial, place)
+            try:
+                os.rename(partial, place)
+            except OSError:
+                if not place.exists():  # else another machine was asked for the same, and was faster
+                    raise
     except OSError as error:
         raise cannot_write(place, error) from error
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import platform
 import sys
+import uuid
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,7 +23,7 @@ from ornstein.core.workers import WorkerDiedError, open_workers, outcome
 from ornstein.data.lerobot_episode import DatasetSpec, RobotEpisode
 from ornstein.data.lerobot_format import ACTION, GOAL_PIXEL, STATE, TARGET_HEADING, TARGET_PIXEL, Feature
 from ornstein.data.lerobot_reader import LeRobotDataset
-from ornstein.data.lerobot_staging import write_failed, write_staged
+from ornstein.data.lerobot_staging import cannot_write, write_failed, write_staged
 from ornstein.data.lerobot_writer import LeRobotWriter
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def record_dataset(
         raise DataError(f"seeds from {FIRST_EVALUATION_SEED} on belong to evaluations: choose a smaller seed or fewer episodes")
     with LeRobotWriter(out, spec, job=job) as writer:
         staged = writer.staged()
-        recorder = Recorder(writer.folder.resolve(), spec, simulation)
+        recorder = Recorder(writer.folder.absolute(), spec, simulation, uuid.uuid4().hex)
         failed: list[int] = []
         successes = _without_failed(_recorded(recorder, staged, seed, episodes, workers, ray), failed)
         try:
@@ -170,12 +171,17 @@ def _recorded(
     recorder: Recorder, staged: Mapping[int, bool], seed: int, episodes: int, workers: int, ray: str | None
 ) -> Iterator[tuple[int, bool]]:
     try:
+        recorder.marked.touch()
         with open_workers(workers, _begin, recorder, ray=ray) as pool:
             yield from first_successes(lambda number: pool.submit(_record, number), staged, seed, episodes, 2 * pool.size)
     except WorkerDiedError as error:
         raise DataError(
             f"{error}; what is recorded waits in {recorder.folder}: run the same again, perhaps with fewer workers"
         ) from error
+    except OSError as error:
+        raise cannot_write(recorder.folder, error) from error
+    finally:
+        recorder.marked.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -185,6 +191,12 @@ class Recorder:
     folder: Path
     spec: DatasetSpec
     simulation: Simulation
+    mark: str = ""
+
+    @property
+    def marked(self) -> Path:
+        """A file that is in this very folder, and in none of its name on another machine's disk."""
+        return self.folder / f"recording-{self.mark}"
 
     def record(self, world: Any, seed: int) -> bool:
         """Put the scene's episode on disk; whether the expert solved it."""
@@ -219,10 +231,11 @@ _world: Any = None
 
 def _begin(recorder: Recorder) -> None:
     global _recorder, _world
-    if not recorder.folder.is_dir():
+    if not recorder.marked.is_file():
         raise DataError(
             f"{platform.node()} does not see {recorder.folder}: record into a folder that all machines of the cluster share"
         )
+    _close_world()  # a cluster's processes outlive a recording
     _recorder, _world = recorder, None
 
 
@@ -232,8 +245,13 @@ def _record(seed: int) -> bool:
         raise RuntimeError("_record runs in processes that _begin has prepared")
     if _world is None:
         _world = _recorder.simulation.open()
-        atexit.register(_world.close)  # a GL context that outlives its library complains
     return _recorder.record(_world, seed)
+
+
+@atexit.register  # a GL context that outlives its library complains
+def _close_world() -> None:
+    if _world is not None:
+        _world.close()
 
 
 def _known(success: bool) -> Future[bool]:

@@ -12,7 +12,8 @@ and masks say which are real.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +24,6 @@ from ornstein.data.lerobot_format import ACTION, STATE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from ornstein.data.lerobot_reader import LeRobotDataset
@@ -106,9 +106,9 @@ class RobotStream:
         past = [np.clip(np.arange(p.frame - self._history + 1, p.frame + 1), 0, None) for p in places]
         lengths = [len(self._data[p.source].episodes[p.episode]) for p in places]
         future = [np.arange(p.frame, p.frame + self._chunk) for p in places]
-        numbers, tables = self._read(places)
+        numbers, pictures = self._read(places, past)
         return StreamBatch(
-            pictures={camera: self._pictures(camera, places, past, tables) for camera in self._cameras},
+            pictures=pictures,
             states=np.stack([numbers[p.source, p.episode][STATE][rows] for p, rows in zip(places, past, strict=True)]),
             seen=np.stack([np.arange(p.frame - self._history + 1, p.frame + 1) >= 0 for p in places]),
             actions=np.stack(
@@ -131,44 +131,40 @@ class RobotStream:
         episode = int(np.searchsorted(self._starts[source], row, side="right")) - 1
         return _Place(source, episode, row - int(self._starts[source][episode]))
 
-    def _read(self, places: Sequence[_Place]) -> tuple[dict[_Episode, dict[str, NDArray[np.float32]]], dict[_Episode, pa.Table]]:
-        """States and actions of the episodes that the places lie in, and the tables that hold their pictures where tables do.
+    def _read(
+        self, places: Sequence[_Place], past: Sequence[NDArray[np.int64]]
+    ) -> tuple[dict[_Episode, dict[str, NDArray[np.float32]]], dict[str, NDArray[np.uint8]]]:
+        """States and actions of the episodes that the places lie in, and the places' pictures by camera.
 
-        Each table is read once. Numbers are small and kept for the next batch, up to a limit; pictures never.
+        Episode by episode as they lie on disk, which saves seeking; a table is read once and let go before the next. Numbers are small and kept for
+        the next batch, up to a limit; pictures never.
         """
-        numbers, tables = {}, {}
-        for key in sorted({(place.source, place.episode) for place in places}):
+        numbers: dict[_Episode, dict[str, NDArray[np.float32]]] = {}
+        found: dict[str, list[Any]] = {camera: [None] * len(places) for camera in self._cameras}
+        # Sorted by episode, then by frame.
+        for key, group in groupby(sorted(range(len(places)), key=lambda k: places[k]), key=lambda k: places[k][:2]):
             data, episode = self._data[key[0]], key[1]
             stored = [name for name in map(data.cameras.get, self._cameras) if name and name not in data.episodes[episode].videos]
             unknown = [] if key in self._kept else [STATE, ACTION]
-            if unknown or stored:
-                tables[key] = data.rows(episode, [*unknown, *stored])
-            numbers[key] = data.numbers(episode, unknown, table=tables[key]) if unknown else self._kept.pop(key)
-            self._kept_frames += len(data.episodes[episode]) if unknown else 0
-        self._kept |= numbers  # at the end: the least recently used go first
+            table = data.rows(episode, [*unknown, *stored]) if unknown or stored else None
+            numbers[key] = data.numbers(episode, unknown, table=table) if unknown else self._kept[key]
+            for k in group:
+                first, count = int(past[k][0]), int(past[k][-1] - past[k][0]) + 1
+                for camera in self._cameras:
+                    found[camera][k] = data.pictures(episode, camera, first, count, table=table)[past[k] - first]
+        self._keep(numbers)
+        return numbers, {camera: np.stack(pictures) for camera, pictures in found.items()}
+
+    def _keep(self, numbers: dict[_Episode, dict[str, NDArray[np.float32]]]) -> None:
+        """Those used last stay longest."""
+        for key, columns in numbers.items():
+            if self._kept.pop(key, None) is None:
+                self._kept_frames += len(self._data[key[0]].episodes[key[1]])
+            self._kept[key] = columns
         while self._kept_frames > _KEPT_FRAMES:
             source, episode = next(iter(self._kept))
             del self._kept[source, episode]
             self._kept_frames -= len(self._data[source].episodes[episode])
-        return numbers, tables
-
-    def _pictures(
-        self,
-        camera: str,
-        places: Sequence[_Place],
-        past: Sequence[NDArray[np.int64]],
-        tables: dict[_Episode, pa.Table],
-    ) -> NDArray[np.uint8]:
-        """Read in the order in which they lie on disk, which saves seeking."""
-        order = sorted(range(len(places)), key=lambda k: places[k])
-        found: list[NDArray[np.uint8] | None] = [None] * len(places)
-        for k in order:
-            place, rows = places[k], past[k]
-            first, count = int(rows[0]), int(rows[-1] - rows[0]) + 1
-            table = tables.get((place.source, place.episode))
-            read = self._data[place.source].pictures(place.episode, camera, first, count, table=table)
-            found[k] = read[rows - rows[0]]
-        return np.stack([picture for picture in found if picture is not None])
 
     def _check(self) -> None:
         first = self._data[0]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import sys
 import tempfile
 from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -216,17 +218,17 @@ def trials(
     if workers == 1 and ray is None:
         env = world_for(player.contract, chosen)
         try:
-            for seed in wanted:
-                yield try_scene(player, env, seed, control=control)
+            with _one_thread(player):
+                for seed in wanted:
+                    yield try_scene(player, env, seed, control=control)
         finally:
             env.close()
         return
     world_for(player.contract, chosen).close()  # before processes start: does it fit?
     path = getattr(getattr(player, "policy", None), "checkpoint_path", None)
     sent = source if ray is None or path is None else _Packed.from_folder(path)
-    threads = 1 if ray is not None else max(1, (os.cpu_count() or 1) // workers)
     try:
-        with open_workers(workers, _begin, sent, arm_of(player.contract), chosen, threads, ray=ray) as pool:
+        with open_workers(workers, _begin, sent, arm_of(player.contract), chosen, ray=ray) as pool:
             running = {pool.submit(_try, seed, control) for seed in wanted}
             while running:
                 ended, running = wait(running, return_when=FIRST_COMPLETED)
@@ -259,6 +261,23 @@ def load_player(source: str, arm: ArmName = "arm7") -> Player:
 _player: tuple[Player, TabletopEnv] | None = None
 
 
+@contextmanager
+def _one_thread(player: Player) -> Iterator[None]:
+    """Sums over another number of threads round otherwise, and where two bins are nearly as likely, that is another action: figures must not depend
+    on how many processes share a machine."""
+    if not isinstance(player, PolicyPlayer):
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @dataclass(frozen=True)
 class _Packed:
     """The files of a checkpoint, for a machine that cannot read this one's disk."""
@@ -270,18 +289,25 @@ class _Packed:
         return cls({path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()})
 
     def player(self, arm: ArmName) -> Player:
-        with tempfile.TemporaryDirectory(prefix="ornstein-") as folder:
-            for name, content in self.files.items():
-                (Path(folder) / name).write_bytes(content)
-            return load_player(folder, arm)
+        try:
+            with tempfile.TemporaryDirectory(prefix="ornstein-") as folder:
+                for name, content in self.files.items():
+                    (Path(folder) / name).write_bytes(content)
+                return load_player(folder, arm)
+        except OSError as error:
+            raise OrnsteinError(
+                f"{platform.node()} cannot unpack the policy: {(error.strerror or str(error)).lower()}"
+            ) from error
 
 
-def _begin(source: str | _Packed, arm: ArmName, chosen: Suite, threads: int) -> None:
+def _begin(source: str | _Packed, arm: ArmName, chosen: Suite) -> None:
     global _player  # noqa: PLW0603  one player and one world a process
     if source != EXPERT:
         import torch
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(1)  # see `_one_thread`
+    if _player is not None:  # a cluster's processes outlive an evaluation
+        _player[1].close()
     player = source.player(arm) if isinstance(source, _Packed) else load_player(source, arm)
     _player = player, world_for(player.contract, chosen)
 
