@@ -53,7 +53,10 @@ def table(results: Path = RESULTS) -> str:
             f"{seconds['median']:.2f} s ({seconds['min']:.2f} – {seconds['max']:.2f} over {seconds['repeats']})",
         ),
         ("robot, eight skills: the classical pipeline, usual scenes", _share(pipeline["all"])),
-        ("a small RT-1, learned from demonstrations in an hour, usual scenes", _share(policy["suites"]["all"])),
+        (
+            "a small RT-1, learned from 6,000 demonstrations in little more than an hour, usual scenes",
+            _share(policy["suites"]["all"]),
+        ),
         ("control: the sentence is about other things", _share(policy["controls"]["shuffled"])),
         ("the scripted experts, the worst of both arms' skills", f"{experts['least']:.1%}, n = 300 each"),
         ("its eyes name a block's face, 20 pixels wide, among 48", _share(eyes["blocks_named_right_of_48"])),

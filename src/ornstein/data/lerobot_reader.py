@@ -114,10 +114,7 @@ class LeRobotDataset:
         return RobotEpisode(row.task, frames, columns)
 
     def numbers(self, index: int, names: Sequence[str], *, table: pa.Table | None = None) -> dict[str, NDArray[Any]]:
-        """Columns of numbers of an episode by name, (T, n) or (T,).
-
-        Args:
-            table: what `rows` gave for the episode, where the columns were read already.
+        """Columns of numbers of an episode by name, (T, n) or (T,); out of `table`, what `rows` gave, where they were read already.
 
         Raises:
             DataError: no such episode or column, or it is damaged or not finite.
