@@ -4,7 +4,7 @@
     python lerobot_peer.py windows ROOT OUT.npz ABOUT     moments with past and future, as `delta_timestamps` gives them
     python lerobot_peer.py write ROOT FRAMES.npz ABOUT    a data set of these frames, as its dataset class writes it
     python lerobot_peer.py convert PARENT NAME            a v2.1 data set in PARENT/NAME becomes v3.0 in its place
-    python lerobot_peer.py time ROOT ABOUT                seconds and memory of reading moments in random order
+    python lerobot_peer.py time ROOT ABOUT                seconds of reading moments in random order
 
 ABOUT is JSON. What is said goes to the last line of standard output, as JSON.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from typing import Any
@@ -100,7 +99,7 @@ def measure(root: str, about: dict[str, Any]) -> dict[str, Any]:
     for k in order[about["warm_up"] :]:
         data[int(k)]
     seconds = time.perf_counter() - began
-    return {"seconds": seconds, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"seconds": seconds}
 
 
 if __name__ == "__main__":
