@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ornstein.cli import main
 from ornstein.core import Camera, Channel
 from ornstein.core.errors import ContractError, DataError, OrnsteinError
 from ornstein.evaluation import compare_results, evaluate_suite, mcnemar_exact
-from ornstein.evaluation.trials import ExpertPlayer, Notebook, PolicyPlayer, Trial, told, try_scene, world_for
+from ornstein.evaluation.trials import ExpertPlayer, Notebook, PolicyPlayer, Trial, told, trials, try_scene, world_for
 from ornstein.simulation.tabletop import Scene, TabletopEnv, Variation, contract, sample_scene, suite
 
 TRIALS = 6
@@ -252,3 +253,22 @@ def test_the_command_writes_a_page(tmp_path: Path) -> None:
     page = (tmp_path / "r" / "report.html").read_text()
     assert "2 of 2 scenes solved" in page
     assert page.count("<video") == 2
+
+
+def test_a_policy_computes_with_one_thread_whoever_runs_it() -> None:
+    """Else roundings, and with them actions, would depend on the number of processes."""
+    used = set()
+
+    class Counting(Still):
+        def act(self, observation: Any) -> np.ndarray:
+            used.add(torch.get_num_threads())
+            return super().act(observation)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        list(trials(PolicyPlayer(Counting()), "", suite("pick"), range(2_000_000, 2_000_001)))
+        assert used == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

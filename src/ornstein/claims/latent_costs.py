@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,12 +18,13 @@ from ornstein.hub import find_checkpoint
 from ornstein.images import autoencoder_loss, load_autoencoder
 from ornstein.networks.dit import TEXT_SIZE
 from ornstein.networks.precision import fast_precision
+from ornstein.networks.threads import one_thread
 from ornstein.recipes.autoencoder import AutoencoderRecipe
 from ornstein.training import initialise
 from ornstein.training.optimization import Optimization, adamw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _TOGETHER = 16
 _TERA, _MEGA = 1e12, 1e6
@@ -110,7 +110,7 @@ def budgets(setting: Setting, spaces: list[Space], length: int) -> dict[str, Bud
 def measured_costs(setting: Setting, spaces: list[Space], length: int, way: Way, *, quick: bool) -> dict[str, Costs]:
     """By name; see `budgets`. quick: one round of timing."""
     first, budget = spaces[0], budgets(setting, spaces, length)
-    with _one_thread():
+    with one_thread():
         updates = _in_turns({one.name: _updating(one, budget[one.name].batch, length) for one in spaces}, quick)
         drawn = _in_turns({one.name: _drawing(one, setting, way, _TOGETHER) for one in spaces}, quick)
         alone = _in_turns({one.name: _drawing(one, setting, way, 1) for one in spaces}, quick)
@@ -189,13 +189,3 @@ def _held(compute: Callable[[], object]) -> int:
     """Bytes that it holds at most beyond weights and the optimiser's moments, which the first call makes."""
     compute()
     return peak_bytes(compute)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

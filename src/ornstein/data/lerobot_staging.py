@@ -225,9 +225,8 @@ def read_staged(folder: Path) -> StagedEpisode | None:
 def _put(staging: Path, key: int, about: dict[str, Any], fill: Any) -> None:
     """Write an episode's folder under another name, then rename it: it is there as a whole or not at all."""
     place = staging / _EPISODES / f"{key:08d}"
-    partial = place.with_name(
-        f".{place.name}.{uuid.uuid4().hex}"
-    )  # on a shared disk, two machines may have the same process number
+    # Not by the process's number: of machines that share a disk, two may have the same.
+    partial = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
     try:
         partial.mkdir()
         fill(partial)

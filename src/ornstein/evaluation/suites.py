@@ -83,28 +83,20 @@ def evaluate_suite(
             suite, split or policy. ContractError: the policy was made for another body. OrnsteinError: `out` cannot be written.
     """
     suite(suite_name)
-    if split not in FIRST_SEEDS:
-        raise unknown_name("split", split, FIRST_SEEDS)
-    if episodes < 1 or workers < 1 or seed < 0 or seed + episodes > _MOST_EPISODES:
-        raise DataError(
-            f"episodes and workers must be at least 1, seed at least 0 and seed + episodes at most {_MOST_EPISODES:,},"
-            f" got {episodes} episodes, {workers} workers and seed {seed}"
-        )
+    seeds = _seeds(split, seed, episodes, workers)
     player = load_player(source, arm)
     policy = getattr(player, "policy", None)
-    first = FIRST_SEEDS[split] + seed
     settings = {
         "suite": suite_name,
         "split": split,
         "instruction_control": control,
-        "first_seed": first,
+        "first_seed": seeds.start,
         "checkpoint": getattr(policy, "fingerprint", source),
         "contract": player.contract.fingerprint,
         "arm": arm_of(player.contract),
     }
     out = Path(out)
     prepare_output(out)
-    seeds = range(first, first + episodes)
     try:
         notebook = Notebook(out, settings, overwrite=overwrite)
         started = time.perf_counter()
@@ -120,6 +112,19 @@ def evaluate_suite(
             f"cannot write into {out}: {(error.strerror or str(error)).lower()}; choose another folder"
         ) from error
     return SuiteResult(record, videos)
+
+
+def _seeds(split: Split, seed: int, episodes: int, workers: int) -> range:
+    """Of the scenes, after a check of all that is a number."""
+    if split not in FIRST_SEEDS:
+        raise unknown_name("split", split, FIRST_SEEDS)
+    if episodes < 1 or workers < 1 or seed < 0 or seed + episodes > _MOST_EPISODES:
+        raise DataError(
+            f"episodes and workers must be at least 1, seed at least 0 and seed + episodes at most {_MOST_EPISODES:,},"
+            f" got {episodes} episodes, {workers} workers and seed {seed}"
+        )
+    first = FIRST_SEEDS[split] + seed
+    return range(first, first + episodes)
 
 
 def prepare_output(out: Path) -> None:

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from concurrent.futures import FIRST_COMPLETED, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -218,7 +218,7 @@ def trials(
     if workers == 1 and ray is None:
         env = world_for(player.contract, chosen)
         try:
-            with _one_thread(player):
+            with _steady(player):
                 for seed in wanted:
                     yield try_scene(player, env, seed, control=control)
         finally:
@@ -258,24 +258,16 @@ def load_player(source: str, arm: ArmName = "arm7") -> Player:
     return PolicyPlayer(policy)
 
 
-_player: tuple[Player, TabletopEnv] | None = None
-
-
-@contextmanager
-def _one_thread(player: Player) -> Iterator[None]:
-    """Sums over another number of threads round otherwise, and where two bins are nearly as likely, that is another action: figures must not depend
-    on how many processes share a machine."""
+def _steady(player: Player) -> AbstractContextManager[None]:
+    """Where two bins are nearly as likely, a rounding is another action: figures must not depend on how many processes share a machine."""
     if not isinstance(player, PolicyPlayer):
-        yield
-        return
-    import torch
+        return nullcontext()
+    from ornstein.networks.threads import one_thread
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return one_thread()
+
+
+_player: tuple[Player, TabletopEnv] | None = None
 
 
 @dataclass(frozen=True)
@@ -305,7 +297,7 @@ def _begin(source: str | _Packed, arm: ArmName, chosen: Suite) -> None:
     if source != EXPERT:
         import torch
 
-        torch.set_num_threads(1)  # see `_one_thread`
+        torch.set_num_threads(1)  # see `_steady`
     if _player is not None:  # a cluster's processes outlive an evaluation
         _player[1].close()
     player = source.player(arm) if isinstance(source, _Packed) else load_player(source, arm)
