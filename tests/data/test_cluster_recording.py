@@ -12,7 +12,7 @@ from ornstein.core.errors import DataError
 from ornstein.data import recording
 from ornstein.data.demonstrations import record_demonstrations
 
-SETTINGS: dict[str, Any] = {"episodes": 12, "seed": 40, "noise": 0.1, "cameras": {"front": 48}}
+SETTINGS: dict[str, Any] = {"episodes": 8, "seed": 40, "noise": 0.1, "cameras": {"front": 48}}
 
 
 def test_a_node_that_dies_loses_no_episode_and_doubles_none(

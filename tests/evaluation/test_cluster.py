@@ -19,9 +19,9 @@ from ornstein.hub import find_checkpoint
 def test_a_node_that_dies_loses_no_trial_and_counts_none_twice(
     cluster: Any, losing_a_node: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = evaluate_suite("expert", "pick", episodes=24, out=tmp_path / "alone")
-    monkeypatch.setattr(Notebook, "write", losing_a_node(Notebook.write, 6))
-    spread = evaluate_suite("expert", "pick", episodes=24, out=tmp_path / "spread", ray=cluster.address)
+    alone = evaluate_suite("expert", "pick", episodes=16, out=tmp_path / "alone")
+    monkeypatch.setattr(Notebook, "write", losing_a_node(Notebook.write, 4))
+    spread = evaluate_suite("expert", "pick", episodes=16, out=tmp_path / "spread", ray=cluster.address)
     assert len(cluster.worker_nodes) == 1
     for key in ("per_episode", "by_task", "success_rate", "checkpoint", "median_steps"):
         assert spread.record[key] == alone.record[key]
