@@ -270,9 +270,9 @@ def test_what_was_seen_can_be_kept_and_decided_on_later(network: RT1) -> None:
     pictures, sentence, state = _inputs()
     tokens = torch.zeros(2, 3, 7, dtype=torch.int64)
     logits, _ = network(pictures, sentence, state)
-    seen, _ = network.see(pictures.flatten(0, 1).permute(0, 3, 1, 2) / 255, sentence.repeat_interleave(3, 0))
+    seen, _ = network.see(pictures.flatten(0, 1).permute(0, 3, 1, 2) / 255, network.read(sentence).repeat_interleave(3, 0))
     seen = seen.unflatten(0, (2, 3))
-    torch.testing.assert_close(network.decide(seen, sentence, state), logits)
+    torch.testing.assert_close(network.decide(seen, network.read(sentence), state), logits)
     settings = {"smoothing_bins": 0.0, "rng": torch.Generator().manual_seed(1)}
     loss, _ = decision_loss(network, seen, sentence, state, tokens, place_noise=0.0, **settings)
     torch.testing.assert_close(loss, -logits.log_softmax(-1)[..., 0].mean())

@@ -109,7 +109,7 @@ def test_the_arm_practises_with_the_eyes_of_the_first_stage(trained: Path) -> No
     pictures = torch.from_numpy(np.stack(list(data.frames("front")))[episode.start : episode.stop])
     said = torch.from_numpy(UniversalSentenceEncoder().encode([episode.task])).expand(len(pictures), -1)
     with torch.inference_mode():
-        expected, _ = eyes.eval().see(pictures.permute(0, 3, 1, 2).float() / 255, said)
+        expected, _ = eyes.eval().see(pictures.permute(0, 3, 1, 2).float() / 255, eyes.read(said))
     np.testing.assert_allclose(seen[episode.start : episode.stop], expected, atol=2e-3, rtol=2e-3)
 
 

@@ -110,26 +110,31 @@ class RT1(nn.Module):
             sentence: the encoder's vector. state: the arm's state at each frame, in the contract's units.
         """
         if pictures.dtype == torch.uint8:
-            pictures = _as_floats(pictures)
+            pictures = as_floats(pictures)
         batch, frames = pictures.shape[:2]
-        tokens_NKC, maps_NKP = self.see(pictures.flatten(0, 1), sentence.repeat_interleave(frames, dim=0))
-        logits = self.decide(tokens_NKC.view(batch, frames, *tokens_NKC.shape[1:]), sentence, state)
+        words_BS = self.read(sentence)
+        tokens_NKC, maps_NKP = self.see(pictures.flatten(0, 1), words_BS.repeat_interleave(frames, dim=0))
+        logits = self.decide(tokens_NKC.view(batch, frames, *tokens_NKC.shape[1:]), words_BS, state)
         return logits, maps_NKP.view(batch, frames, *maps_NKP.shape[1:])
 
+    def read(self, sentence: Float[Tensor, "batch 512"]) -> Float[Tensor, "batch 512"]:
+        """The sentence's vector, standardised."""
+        return (sentence - self.sentence_mean) / self.sentence_std
+
     def see(
-        self, pictures: Float[Tensor, "batch 3 height width"], sentence: Float[Tensor, "batch 512"]
+        self, pictures: Float[Tensor, "batch 3 height width"], words: Float[Tensor, "batch 512"]
     ) -> tuple[Float[Tensor, "batch tokens channels"], Float[Tensor, "batch tokens cells"]]:
-        """TokenLearner's tokens, their places last, and the logits of its maps."""
-        tokens, maps = self.token_learner(self.vision(pictures, self._words(sentence)))
+        """TokenLearner's tokens, their places last, and the logits of its maps; `words` is what was read of the sentence."""
+        tokens, maps = self.token_learner(self.vision(pictures, words))
         return tokens, maps
 
     def decide(
         self,
         tokens: Float[Tensor, "batch frames tokens channels"],
-        sentence: Float[Tensor, "batch 512"],
+        words: Float[Tensor, "batch 512"],
         state: Float[Tensor, "batch frames state"],
     ) -> Float[Tensor, "batch frames 7 bins"]:
-        """Logits of every frame's action from what was seen."""
+        """Logits of every frame's action from what was seen and read."""
         features, places = tokens[..., :-2], tokens[..., -2:]
         parts = [self.token_in(torch.cat([features, waves(places, _PLACE_OCTAVES)], dim=-1))]
         if self.state_in is not None:
@@ -137,14 +142,10 @@ class RT1(nn.Module):
             # Three standard deviations are the unit, so that the slowest wave does not fold.
             parts.append(self.state_in(waves(standard / 3, _STATE_OCTAVES))[:, :, None])
         if self.language_in is not None:
-            words = self.language_in(self._words(sentence))
-            parts.append(words[:, None, None].expand(-1, tokens.shape[1], -1, -1))
+            parts.append(self.language_in(words)[:, None, None].expand(-1, tokens.shape[1], -1, -1))
         read_BTD = self.transformer(torch.cat([part.to(parts[0].dtype) for part in parts], dim=2))
         logits: Tensor = self.head(read_BTD).float()
         return logits.view(*logits.shape[:2], ACTION_SIZE, self.config.num_bins)
-
-    def _words(self, sentence: Tensor) -> Tensor:
-        return (sentence - self.sentence_mean) / self.sentence_std
 
 
 def waves(values: Float[Tensor, "... numbers"], octaves: int) -> Float[Tensor, "... more"]:
@@ -197,8 +198,8 @@ def rt1_loss(
             torch.cat([goals, views.pointers]),
             torch.cat([turned, views.headings]),
         )
-    seen, maps = model.see(floats, said)
-    logits = model.decide(seen[: batch * frames].view(batch, frames, *seen.shape[1:]), sentence, state)
+    seen, maps = model.see(floats, model.read(said))
+    logits = model.decide(seen[: batch * frames].view(batch, frames, *seen.shape[1:]), model.read(sentence), state)
     acted, log = action_loss(logits, tokens, smoothing_bins)
     pointed, aligned = pointing_loss(maps, goals), heading_loss(model.heading(seen[:, 0, :-2]), turned)
     return acted + pointing * (pointed + aligned), {
@@ -228,7 +229,7 @@ def decision_loss(
     """
     noise = torch.randn(seen[..., -2:].shape, generator=rng, device=seen.device) * place_noise
     noisy = torch.cat([seen[..., :-2], seen[..., -2:] + noise], dim=-1)
-    return action_loss(model.decide(noisy, sentence, state), tokens, smoothing_bins)
+    return action_loss(model.decide(noisy, model.read(sentence), state), tokens, smoothing_bins)
 
 
 def action_loss(
@@ -291,14 +292,14 @@ def _points_right(maps: Tensor, pointers: Tensor) -> Tensor:
     return (away <= 1).float()
 
 
-def _as_floats(pictures: Tensor) -> Tensor:
+def as_floats(pictures: Tensor) -> Tensor:
     """Bytes, channels last → [0, 1], channels first."""
     return pictures.permute(0, 1, 4, 2, 3).float() / 255
 
 
 def _jitter(pictures: Tensor, amount: float, rng: torch.Generator) -> Tensor:
     """Brightness and contrast changed a little, the same for all frames of a window; floats, channels first."""
-    floats = _as_floats(pictures)
+    floats = as_floats(pictures)
     if amount <= 0:
         return floats
     shape = (len(floats), 1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""RT-1 as something that acts: history, checks, decoding."""
+"""RT-1 as something that acts: history, checks, decoding; at either size."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from ornstein.core.errors import CheckpointError, DataError
 from ornstein.language import UniversalSentenceEncoder
 from ornstein.networks.film_convnet import SENTENCE_SIZE
 from ornstein.policies.observations import checked
-from ornstein.policies.rt1 import ACTION_SIZE, RT1, RT1Config
+from ornstein.policies.rt1 import ACTION_SIZE, RT1, RT1Config, as_floats
+from ornstein.policies.rt1_paper import MODES, PaperRT1, PaperRT1Config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from ornstein.core.checkpoint import Checkpoint
     from ornstein.core.contract import EmbodimentContract
@@ -27,11 +29,15 @@ if TYPE_CHECKING:
 
 
 class RT1Policy:
-    """Takes the bin of each dimension around which most probability lies. Remembers the last few frames; `reset` before each episode."""
+    """Takes the bin of each dimension around which most probability lies. Remembers what the last few frames showed; `reset` before each episode.
+
+    A network with a mode token may say that the task is done or that another part of the robot moves: then the arm stays where it is, and
+    `mode` tells.
+    """
 
     def __init__(
         self,
-        network: RT1,
+        network: RT1 | PaperRT1,
         contract: EmbodimentContract,
         *,
         encode: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
@@ -78,10 +84,8 @@ class RT1Policy:
         """
         if checkpoint.contract is None:
             raise CheckpointError(f"{checkpoint.path} has no contract.json: a policy cannot act without one")
-        config = dict(checkpoint.config)
         try:
-            config["channels"], config["blocks"] = tuple(config["channels"]), tuple(config["blocks"])
-            network = RT1(RT1Config(**config))
+            network = _build(dict(checkpoint.config))
         except (KeyError, TypeError, DataError) as error:
             raise CheckpointError(f"the configuration of {checkpoint.path} does not fit an RT-1: {error}") from error
         tensors = {name: torch.as_tensor(value) for name, value in checkpoint.tensors().items()}
@@ -98,11 +102,21 @@ class RT1Policy:
             device=device,
         )
 
+    @property
+    def mode(self) -> str:
+        """What the last action's mode token said, one of `MODES`; "arm" without such a token."""
+        return self._mode
+
     def reset(self) -> None:
         """Forget the episode so far."""
         history = self.network.config.history
         self._pictures: deque[NDArray[np.uint8]] = deque(maxlen=history)
         self._states: deque[NDArray[np.float32]] = deque(maxlen=history)
+        #: What the pictures showed to who had this instruction in mind: nothing is looked at twice.
+        self._seen: deque[Tensor] = deque(maxlen=history)
+        self._instruction: str | None = None
+        self._words: Tensor | None = None
+        self._mode = MODES[0]
 
     @torch.inference_mode()
     def act(self, observation: Observation) -> NDArray[np.float32]:
@@ -116,13 +130,38 @@ class RT1Policy:
         """
         (picture,), state, instruction = checked(observation, self._contract)
         # Before the history grows: a refused sentence must not leave half a step behind.
-        words = self._encode([instruction])[0] if instruction.strip() else np.zeros(SENTENCE_SIZE, dtype=np.float32)
+        words = self._words
+        if words is None or instruction != self._instruction:
+            words = self._read_sentence(instruction)
+            again = [self._see(old, words) for old in self._pictures]
+            self._seen.clear()
+            self._seen.extend(again)
+            self._words, self._instruction = words, instruction
+        self._seen.append(self._see(picture, words))
         self._pictures.append(picture)
         self._states.append(state)
-        logits, _ = self.network(
-            torch.from_numpy(np.stack(self._pictures)[None]).to(self.device),
-            torch.from_numpy(words[None]).to(self.device),
-            torch.from_numpy(np.stack(self._states)[None]).to(self.device)[..., : self.network.config.state_size],
-        )
-        probabilities = logits[0, -1].softmax(-1).cpu().numpy()
-        return self._bins.decode(self._bins.likeliest(probabilities, self.network.config.decoding_width))
+        states = torch.from_numpy(np.stack(self._states)[None]).to(self.device)[..., : self.network.config.state_size]
+        logits = self.network.decide(torch.stack(list(self._seen))[None], words, states)[0, -1]
+        width = 0.0 if isinstance(self.network, PaperRT1) else self.network.config.decoding_width
+        probabilities = logits[:ACTION_SIZE].softmax(-1).cpu().numpy()
+        action = self._bins.decode(self._bins.likeliest(probabilities, width))
+        if isinstance(self.network, PaperRT1) and self.network.config.has_mode:
+            self._mode = MODES[int(logits[-1, : len(MODES)].argmax())]
+            if self._mode != "arm":
+                action[:-1] = 0.0
+        return action
+
+    def _read_sentence(self, instruction: str) -> Tensor:
+        said = self._encode([instruction]) if instruction.strip() else np.zeros((1, SENTENCE_SIZE), np.float32)
+        return self.network.read(torch.from_numpy(said).to(self.device))
+
+    def _see(self, picture: NDArray[np.uint8], words: Tensor) -> Tensor:
+        tokens, _ = self.network.see(as_floats(torch.from_numpy(picture[None, None]).to(self.device))[0], words)
+        return tokens[0]
+
+
+def _build(config: dict[str, Any]) -> RT1 | PaperRT1:
+    if "variant" in config:
+        return PaperRT1(PaperRT1Config(**config))
+    config["channels"], config["blocks"] = tuple(config["channels"]), tuple(config["blocks"])
+    return RT1(RT1Config(**config))

@@ -171,6 +171,7 @@ def _learn_to_act(recipe: RT1TabletopRecipe, examples: _Examples, eyes: Path, ou
     from ornstein.training import main_process_first, train
 
     network = load(eyes, expect="rt1").network
+    assert isinstance(network, RT1)
     for part in (network.vision, network.token_learner, network.heading):
         part.requires_grad_(requires_grad=False)
     with main_process_first():
@@ -230,7 +231,7 @@ def _seen(network: RT1, examples: _Examples, path: Path) -> np.ndarray:
                 part = rows[start : start + _SEEN_AT_ONCE]
                 pictures = torch.from_numpy(np.array(examples.windows.pictures[start : start + len(part)]))
                 said = torch.from_numpy(examples.encoder.encode([task for _, task in part]))
-                tokens, _ = network.eval().see(pictures.permute(0, 3, 1, 2).float() / 255, said)
+                tokens, _ = network.eval().see(pictures.permute(0, 3, 1, 2).float() / 255, network.read(said))
                 found.append(tokens.numpy().astype(np.float16))
         partial = name.with_suffix(f".partial-{os.getpid()}")
         with partial.open("wb") as file:

@@ -1,0 +1,44 @@
+"""Weights that others trained, from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ornstein.core.errors import CheckpointError
+
+_TORCH = (".pt", ".pth", ".bin")
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of a torch file that holds a state dict and nothing that would run.
+
+    Raises:
+        CheckpointError: there is no such file, it is neither, it is damaged, or holds more than tensors.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}: give a .safetensors file or a torch state dict ({', '.join(_TORCH)})")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if path.suffix not in _TORCH:
+            raise CheckpointError(f"{path} is neither a .safetensors file nor a torch state dict ({', '.join(_TORCH)})")
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except Exception as error:  # each format has a family of errors of its own
+        if type(error).__name__ == "UnpicklingError":
+            raise CheckpointError(
+                f"{path} holds more than tensors, and what would run is not read: save its state_dict()"
+            ) from error
+        raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()
+    ):
+        raise CheckpointError(f"{path} does not hold a state dict, name → tensor: save the network's state_dict()")
+    return weights

@@ -1,0 +1,174 @@
+"""RT-1 at the size and in the shape of its paper (Brohan et al. 2022, §5.1), about 35 million numbers.
+
+    6 pictures of 300 px ─▶ EfficientNet-B3, FiLM after each of 26 blocks ─▶ 1 × 1, FiLM ─▶ TokenLearner ─▶ 6 × 8 tokens ─▶ transformer ─▶ 8 × 256
+    sentence ─▶ 512 numbers ───────────┘
+
+Where paper and released code differ or say too little, the code decides: see `PaperTransformer` for the linear layer in place of an MLP,
+`EfficientNet` for 9 × 9 places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.core.checks import require_at_least, require_multiples, require_shares
+from ornstein.core.errors import DataError, unknown_name
+from ornstein.networks.efficientnet import EfficientNet, EfficientNetVariant, Padding, load_weights
+from ornstein.networks.film_convnet import SENTENCE_SIZE, FiLM
+from ornstein.networks.rt1_transformer import PaperTokenLearner, PaperTransformer
+from ornstein.networks.weight_files import read_weights
+from ornstein.policies.rt1 import ACTION_SIZE, as_floats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float, UInt8
+
+ActionLayout = Literal["arm", "arm+mode", "arm+base+mode"]
+#: Values of the mode token (§5.1): who moves, or that the task is done.
+MODES = ("arm", "base", "terminate")
+_BASE_SIZE = 3
+_SMALLEST = 32
+
+
+@dataclass(frozen=True)
+class PaperRT1Config:
+    """Sizes of the network; the defaults are the paper's.
+
+    variant, padding: see `EfficientNet`. image_size: side of the square picture in pixels.
+    history: frames that an action depends on, at most. tokens: a frame.
+    action: "arm": seven dimensions; "arm+mode": and the mode token, as in the released models; "arm+base+mode": the paper's eleven.
+    """
+
+    variant: EfficientNetVariant = "b3"
+    padding: Padding = "rt1"
+    image_size: int = 300
+    history: int = 6
+    tokens: int = 8
+    action: ActionLayout = "arm+mode"
+    num_bins: int = 256
+    width: int = 512
+    depth: int = 8
+    heads: int = 8
+    key_size: int = 128
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.action not in get_args(ActionLayout):
+            raise unknown_name("layout of an action", self.action, get_args(ActionLayout))
+        require_at_least(_SMALLEST, image_size=self.image_size)
+        require_at_least(1, history=self.history, tokens=self.tokens, depth=self.depth, heads=self.heads, key_size=self.key_size)
+        require_at_least(len(MODES), num_bins=self.num_bins)
+        require_multiples(self.heads, "the number of heads", {"width": self.width})
+        require_shares(dropout=self.dropout)
+
+    @property
+    def action_size(self) -> int:
+        """Tokens of an action: the arm's seven first, the mode last."""
+        return ACTION_SIZE + {"arm": 0, "arm+mode": 1, "arm+base+mode": _BASE_SIZE + 1}[self.action]
+
+    @property
+    def has_mode(self) -> bool:
+        return self.action != "arm"
+
+    @property
+    def state_size(self) -> int:
+        """The arm's state is not read."""
+        return 0
+
+
+class SteeredEfficientNet(nn.Module):
+    """EfficientNet with FiLM layers, a 1 × 1 convolution to the tokens' width, and a last FiLM layer."""
+
+    def __init__(self, config: PaperRT1Config) -> None:
+        super().__init__()
+        self.net = EfficientNet(config.variant, language_size=SENTENCE_SIZE, padding=config.padding)
+        self.narrow = nn.Conv2d(self.net.out_channels, config.width, 1, bias=False)
+        self.film = FiLM(SENTENCE_SIZE, config.width)
+        self.out_channels = config.width
+
+    def forward(
+        self, pictures: Float[Tensor, "batch 3 height width"], words: Float[Tensor, "batch 512"]
+    ) -> Float[Tensor, "batch channels h w"]:
+        h: Tensor = self.film(self.narrow(self.net(pictures, words)), words)
+        return h
+
+
+class PaperRT1(nn.Module):
+    """The network; `read`, `see` and `decide` as those of `RT1`."""
+
+    def __init__(self, config: PaperRT1Config = PaperRT1Config()) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = SteeredEfficientNet(config)
+        self.token_learner = PaperTokenLearner(config.width, config.tokens)
+        self.transformer = PaperTransformer(
+            frames=config.history,
+            tokens=config.tokens,
+            action_size=config.action_size,
+            num_bins=config.num_bins,
+            width=config.width,
+            depth=config.depth,
+            heads=config.heads,
+            key_size=config.key_size,
+            dropout=config.dropout,
+        )
+
+    def load_imagenet(self, weights: Mapping[str, Tensor] | str | Path) -> None:
+        """Start from an EfficientNet trained on ImageNet, in torchvision's, timm's or transformers' naming.
+
+        FiLM layers are the identity until they are trained: at first, the features are that EfficientNet's.
+
+        Args:
+            weights: a state dict, or a file of it (.safetensors, .pth).
+
+        Raises:
+            CheckpointError, DataError: see `read_weights` and `load_weights`.
+        """
+        load_weights(self.vision.net, read_weights(weights) if isinstance(weights, (str, Path)) else weights)
+
+    def forward(
+        self,
+        pictures: UInt8[Tensor, "batch frames height width 3"] | Float[Tensor, "batch frames 3 height width"],
+        sentence: Float[Tensor, "batch 512"],
+        state: Float[Tensor, "batch frames state"] | None = None,
+    ) -> tuple[Float[Tensor, "batch frames action bins"], Float[Tensor, "batch frames tokens cells"]]:
+        """Logits of every frame's action, and of TokenLearner's maps; see `RT1.forward`. The state is not looked at."""
+        if pictures.dtype == torch.uint8:
+            pictures = as_floats(pictures)
+        batch, frames = pictures.shape[:2]
+        words_BW = self.read(sentence)
+        tokens_NKC, maps_NKP = self.see(pictures.flatten(0, 1), words_BW.repeat_interleave(frames, dim=0))
+        logits = self.decide(tokens_NKC.view(batch, frames, *tokens_NKC.shape[1:]), words_BW, state)
+        return logits, maps_NKP.view(batch, frames, *maps_NKP.shape[1:])
+
+    def read(self, sentence: Float[Tensor, "batch 512"]) -> Float[Tensor, "batch 512"]:
+        """The encoder's vector, as it is."""
+        if sentence.shape[1:] != (SENTENCE_SIZE,):
+            raise DataError(f"a sentence is (batch, {SENTENCE_SIZE}) numbers, got {tuple(sentence.shape)}")
+        return sentence
+
+    def see(
+        self, pictures: Float[Tensor, "batch 3 height width"], words: Float[Tensor, "batch 512"]
+    ) -> tuple[Float[Tensor, "batch tokens channels"], Float[Tensor, "batch tokens cells"]]:
+        """TokenLearner's tokens and the logits of its maps."""
+        size = self.config.image_size
+        if pictures.shape[-2:] != (size, size):
+            raise DataError(f"this RT-1 sees pictures of {size} × {size} pixels, got {tuple(pictures.shape)}")
+        tokens, maps = self.token_learner(self.vision(pictures, words))
+        return tokens, maps
+
+    def decide(
+        self,
+        tokens: Float[Tensor, "batch frames tokens channels"],
+        words: Float[Tensor, "batch 512"],
+        state: Float[Tensor, "batch frames state"] | None = None,
+    ) -> Float[Tensor, "batch frames action bins"]:
+        """Logits of every frame's action from what was seen: the sentence comes through FiLM alone."""
+        logits: Tensor = self.transformer(tokens)
+        return logits
