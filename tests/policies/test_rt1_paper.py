@@ -32,9 +32,13 @@ def network() -> PaperRT1:
             for name, tensor in network.named_parameters():
                 if "film" in name or "norm" in name:
                     tensor.add_(torch.randn_like(tensor) * 0.1)
-            for name, tensor in network.named_buffers():
-                if name.endswith("running_var"):
-                    tensor.fill_(0.05)
+            for part in network.modules():
+                if isinstance(part, torch.nn.BatchNorm2d):
+                    part.momentum = None  # the mean over all batches
+            network.train()
+            for _ in range(2):
+                network(torch.rand(4, 3, 3, 64, 64), torch.randn(4, 512))
+            network.eval()
     return network
 
 
@@ -191,6 +195,23 @@ def test_imagenet_weights_start_it(tmp_path: Path) -> None:
     pictures = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(fresh.vision.net(pictures, torch.randn(1, 512)), plain(pictures), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(("precision", "share"), [("fp32", 1e-5), ("bf16", 0.1)])
+def test_made_for_acting_it_decides_the_same(network: PaperRT1, precision: str, share: float) -> None:
+    """Against the plain network, in shares of the logits' spread; no batch norm is left, and the original stays as it was."""
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    fast = network.for_acting(precision)  # type: ignore[arg-type]
+    pictures, sentence = _inputs(3)
+    with torch.inference_mode():
+        expected, _ = network(pictures, sentence)
+        found, _ = fast(pictures, sentence)
+    assert found.dtype == torch.float32
+    assert (found - expected).square().mean().sqrt() < share * expected.std()
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in fast.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    policy = RT1Policy(fast, contract({"front": 64}), encode=_encode)  # type: ignore[arg-type]
+    assert policy.act(_observation(pictures[0, 0])).shape == (7,)  # type: ignore[arg-type]
 
 
 def test_what_does_not_fit_is_refused(network: PaperRT1) -> None:
