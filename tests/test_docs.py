@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -45,3 +46,19 @@ def test_the_commands_for_pictures_are_read_as_they_stand() -> None:
         options, stored = read_options(words)
         assert options.prompt == words[0]
         assert stored is None
+
+
+def test_figures_of_the_full_size_rt1_are_the_measured_ones() -> None:
+    """Counts are the network's, rates the committed benchmark's."""
+    import torch
+
+    from ornstein.policies import PaperRT1
+
+    page = (DOCS / "rt1.md").read_text(encoding="utf8")
+    with torch.device("meta"):
+        network = PaperRT1()
+    for part in (network.vision, network.token_learner, network.transformer, network):
+        assert f"{sum(parameter.numel() for parameter in part.parameters()):,}" in page
+    ways = json.loads((DOCS.parent / "benchmarks" / "results" / "rt1_speed.json").read_text(encoding="utf8"))["ways"]
+    for way in ways.values():
+        assert f"{way['hertz']:.1f}" in page

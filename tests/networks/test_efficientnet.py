@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ornstein.core.errors import DataError
-from ornstein.networks.efficientnet import EfficientNet, convert_weights, load_weights, resolution_of
+from ornstein.networks.efficientnet import EfficientNet, MBConv, load_weights, resolution_of
 
 
 @pytest.fixture
@@ -106,9 +106,32 @@ def test_weights_named_as_timm_names_them(b0: EfficientNet) -> None:
     assert "blocks.0.0.conv_dw.weight" in timm
     assert "blocks.6.0.se.conv_reduce.bias" in timm
     timm["classifier.weight"] = torch.zeros(1000, 1280)
-    converted = convert_weights(timm)
-    assert converted.keys() == own.keys()
-    assert all(torch.equal(converted[name], own[name]) for name in own)
+    for counters in (True, False):  # files from other programs have none
+        fresh = EfficientNet("b0", language_size=16)
+        load_weights(fresh, {name: t for name, t in timm.items() if counters or not name.endswith("num_batches_tracked")})
+        found = fresh.state_dict()
+        assert all(torch.equal(found[name], t) for name, t in own.items() if not name.endswith("num_batches_tracked"))
+
+
+def test_blocks_are_left_out_in_training_alone(b0: EfficientNet) -> None:
+    """The first never, the last in a share of 0.2 · 15/16 of all samples; the mean over many draws is the block in evaluation."""
+    shares = [part.dropped for part in b0.modules() if isinstance(part, MBConv)]
+    assert shares == pytest.approx([0.2 * k / 16 for k in range(16)])
+    block = MBConv(8, 8, 3, stride=1, expansion=1, dropped=0.25, padding="symmetric")
+    x = torch.randn(1, 8, 6, 6).expand(2000, -1, -1, -1)
+    with torch.inference_mode(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        expected = block.eval()(x[:1]) - x[:1]
+        block.train()
+        for norm in block.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.eval()
+        added = block(x) - x
+    left_out = (added == 0).flatten(1).all(1)
+    assert abs(float(left_out.float().mean()) - 0.25) < 0.04
+    torch.testing.assert_close(
+        added[~left_out], (expected / 0.75).expand(int((~left_out).sum()), -1, -1, -1), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_weights_that_do_not_fit_are_refused(b0: EfficientNet) -> None:
@@ -117,8 +140,8 @@ def test_weights_that_do_not_fit_are_refused(b0: EfficientNet) -> None:
     broken = dict(own)
     del broken["features.3.1.block.2.fc1.bias"]
     cases = [
-        (broken, "1 are missing"),
-        ({**own, "features.9.0.weight": torch.zeros(1)}, "1 are unknown"),
+        (broken, r"1 \(features.3.1.block.2.fc1.bias\) missing, none unknown"),
+        ({**own, "features.9.0.weight": torch.zeros(1)}, r"none missing, 1 \(features.9.0.weight\) unknown"),
         ({**own, "features.8.1.bias": torch.zeros(7)}, r"should have shape \(1280,\), got \(7,\)"),
         ({**own, "features.8.1.bias": torch.full((1280,), float("nan"))}, "not finite"),
         ({"encoder.weight": torch.zeros(1)}, "neither as torchvision's"),
@@ -126,6 +149,9 @@ def test_weights_that_do_not_fit_are_refused(b0: EfficientNet) -> None:
     for weights, message in cases:
         with pytest.raises(DataError, match=message):
             load_weights(b0, weights)
+    foreign = {"embeddings.convolution.weight": torch.zeros(1), "encoder.blocks.99.expansion.expand_conv.weight": torch.zeros(1)}
+    with pytest.raises(DataError, match=r"1 \(encoder.blocks.99.expansion.expand_conv.weight\) unknown"):
+        load_weights(b0, foreign)
     with pytest.raises(DataError, match="not the weights of an EfficientNet-B1"):
         load_weights(EfficientNet("b1"), own)
     assert all(torch.equal(t, before[name]) for name, t in b0.state_dict().items())

@@ -16,10 +16,12 @@ from ornstein.core.checkpoint import write_checkpoint
 from ornstein.core.errors import DataError, UnknownNameError
 from ornstein.networks.efficientnet import EfficientNet
 from ornstein.networks.rt1_transformer import PaperTransformer, slot_mask
-from ornstein.policies import PaperRT1, PaperRT1Config, RT1Policy
+from ornstein.policies import PaperRT1, PaperRT1Config, RT1Policy, action_loss
 from ornstein.simulation.tabletop import contract
 
-SMALL = PaperRT1Config(variant="b0", image_size=64, history=3, width=32, depth=2, heads=2, key_size=8, dropout=0.0)
+SMALL = PaperRT1Config(
+    variant="b0", image_size=64, history=3, width=32, depth=2, heads=2, key_size=8, dropout=0.0, drop_connect=0.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,11 @@ def test_no_dimension_knows_the_future_or_another_dimension() -> None:
         depends = slope[0].abs().amax((-1, -2)) > 0
         assert depends.tolist() == [k <= frame for k in range(3)]
     assert (logits[0, 2, 0] - logits[0, 2, 1]).abs().max() > 1e-4
+    # In the first frame, places 0 and 1 are what was shown, 2 to 4 the slots: a dimension is read one place before its slot, the last slot never.
+    for dimension in range(3):
+        (slope,) = torch.autograd.grad(logits[0, 0, dimension].square().sum(), transformer.positions, retain_graph=True)
+        used = (slope.abs().amax(-1) > 0).nonzero().flatten().tolist()
+        assert used == ([0, 1] if dimension == 0 else [0, 1, 1 + dimension])
     torch.testing.assert_close(transformer(tokens[:, :2]), logits[:, :2])
     with pytest.raises(DataError, match="at most 3 frames of 2 tokens, got 4 of 2"):
         transformer(torch.zeros(1, 4, 2, 16))
@@ -212,6 +219,24 @@ def test_made_for_acting_it_decides_the_same(network: PaperRT1, precision: str, 
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     policy = RT1Policy(fast, contract({"front": 64}), encode=_encode)  # type: ignore[arg-type]
     assert policy.act(_observation(pictures[0, 0])).shape == (7,)  # type: ignore[arg-type]
+
+
+def test_it_overfits_one_batch() -> None:
+    """The arm's seven bins and the mode, by `action_loss`, from pictures and sentences alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = PaperRT1(replace(SMALL, image_size=32, drop_connect=0.0))
+        pictures = torch.randint(0, 256, (4, 2, 32, 32, 3), dtype=torch.uint8)
+        sentence, tokens = torch.randn(4, 512), torch.randint(0, 256, (4, 2, 8))
+        tokens[..., 7] = torch.randint(0, 3, (4, 2))
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
+    for _ in range(80):
+        loss, log = action_loss(network(pictures, sentence)[0], tokens, 0.5)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert log["bins_off"] < 2
+    assert (network(pictures, sentence)[0][..., 7, :].argmax(-1) == tokens[..., 7]).all()
 
 
 def test_what_does_not_fit_is_refused(network: PaperRT1) -> None:

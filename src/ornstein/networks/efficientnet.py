@@ -1,7 +1,7 @@
 """EfficientNet (Tan & Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks") that a sentence may steer.
 
 A FiLM layer follows every MBConv block, as in RT-1 (Brohan et al. 2022, §5.1): twenty-six of them in B3. They begin as the identity, so a
-network with ImageNet weights begins as that network. Module names are torchvision's; `convert_weights` reads timm's and transformers' too.
+network with ImageNet weights begins as that network. Module names are torchvision's; `load_weights` reads timm's and transformers' too.
 """
 
 from __future__ import annotations
@@ -79,13 +79,22 @@ class EfficientNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, variant: EfficientNetVariant = "b3", *, language_size: int = 0, padding: Padding = "symmetric") -> None:
+    def __init__(
+        self,
+        variant: EfficientNetVariant = "b3",
+        *,
+        language_size: int = 0,
+        padding: Padding = "symmetric",
+        drop_connect: float = 0.2,
+    ) -> None:
         """
         Args:
             language_size: numbers of the sentence's vector; 0: no FiLM layers.
             padding: "symmetric" and batch norms as in torchvision and timm's `efficientnet_*`; "same" as in TensorFlow, for weights that
                 come from there (timm's `tf_efficientnet_*`, transformers' `google/efficientnet-*`). "rt1": as the released RT-1, which lays
                 zeros as if every size were even: 300 pixels become 9 × 9 places instead of 10 × 10.
+            drop_connect: in training, the share of samples for which the last block is left out; for earlier blocks it is less, down to none
+                for the first (Huang et al. 2016, "Deep Networks with Stochastic Depth").
 
         Raises:
             DataError: an unknown variant or padding.
@@ -100,28 +109,25 @@ class EfficientNet(nn.Module):
         stem, top = _rounded(_STEM * width), _rounded(_TOP * width)
         stages: list[nn.Module] = [ConvNorm(3, stem, 3, stride=2, padding=padding)]
         films: list[nn.Module] = []
-        for stage in _STAGES:
+        repeats = [math.ceil(stage.repeats * depth) for stage in _STAGES]
+        for stage, count in zip(_STAGES, repeats, strict=True):
             channels_in, channels_out = _rounded(stage.channels_in * width), _rounded(stage.channels_out * width)
-            repeats = math.ceil(stage.repeats * depth)
-            stages.append(
-                nn.Sequential(
-                    *(
-                        MBConv(
-                            channels_in if k == 0 else channels_out,
-                            channels_out,
-                            stage.kernel,
-                            stride=stage.stride if k == 0 else 1,
-                            expansion=stage.expansion,
-                            padding=padding,
-                        )
-                        for k in range(repeats)
-                    )
+            blocks = [
+                MBConv(
+                    channels_in if k == 0 else channels_out,
+                    channels_out,
+                    stage.kernel,
+                    stride=stage.stride if k == 0 else 1,
+                    expansion=stage.expansion,
+                    dropped=drop_connect * (sum(len(list(made.children())) for made in stages[1:]) + k) / sum(repeats),
+                    padding=padding,
                 )
-            )
-            films += [FiLM(language_size, channels_out) for _ in range(repeats)] if language_size else []
+                for k in range(count)
+            ]
+            stages.append(nn.Sequential(*blocks))
+            films += [FiLM(language_size, channels_out) for _ in blocks] if language_size else []
         stages.append(ConvNorm(_rounded(_STAGES[-1].channels_out * width), top, 1, padding=padding))
         self.features = nn.Sequential(*stages)
-        self._blocks = tuple(block for stage in stages[1:-1] for block in stage.children())
         self.films = nn.ModuleList(films)
         self.out_channels = top
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
@@ -149,12 +155,13 @@ class EfficientNet(nn.Module):
         expected = (len(pictures), self.language_size) if self.language_size else None
         if (None if sentence is None else tuple(sentence.shape)) != expected:
             raise DataError(f"expected a sentence of shape {expected}, got {None if sentence is None else tuple(sentence.shape)}")
-        h = self.features[0]((pictures - self.mean) / self.std)
-        for k, block in enumerate(self._blocks):
+        stem, *stages, top = self.features.children()
+        h: Tensor = stem((pictures - self.mean) / self.std)
+        for k, block in enumerate(block for stage in stages for block in stage.children()):
             h = block(h)
             if sentence is not None:
                 h = self.films[k](h, sentence)
-        features: Tensor = self.features[-1](h)
+        features: Tensor = top(h)
         return features
 
 
@@ -216,7 +223,7 @@ class MBConv(nn.Module):
     """Widen, convolve each channel by itself, squeeze and excite, narrow; plus the input where shapes allow."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, kernel: int, *, stride: int, expansion: int, padding: Padding
+        self, channels_in: int, channels_out: int, kernel: int, *, stride: int, expansion: int, dropped: float, padding: Padding
     ) -> None:
         super().__init__()
         wide = channels_in * expansion
@@ -227,11 +234,13 @@ class MBConv(nn.Module):
             SqueezeExcitation(wide, max(1, channels_in // _SQUEEZE)),
             ConvNorm(wide, channels_out, 1, activation=False, padding=padding),
         )
-        self.is_residual = stride == 1 and channels_in == channels_out
+        self.is_residual, self.dropped = stride == 1 and channels_in == channels_out, dropped
 
     def forward(self, x: Tensor) -> Tensor:
         h: Tensor = self.block(x)
-        return x + h if self.is_residual else h
+        if not self.is_residual:
+            return h
+        return x + h * functional.dropout(h.new_ones(len(h), 1, 1, 1), self.dropped, self.training)
 
 
 def fold_norms(network: nn.Module) -> None:
@@ -256,13 +265,15 @@ def load_weights(network: EfficientNet, weights: Mapping[str, Tensor]) -> None:
     Raises:
         DataError: an unknown naming, or weights that lack something, have something too much, or are of another size or not finite.
     """
-    converted = convert_weights(weights)
     own = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("films.")}
-    lacking, unknown = sorted(own.keys() - converted.keys()), sorted(converted.keys() - own.keys())
+    converted = {new: tensor for name, tensor in weights.items() if (new := _renamed(name, weights, network)) is not None}
+    counters = {
+        name for name in own if name.endswith("num_batches_tracked")
+    }  # nothing is computed from them; old files lack them
+    lacking, unknown = sorted(own.keys() - counters - converted.keys()), sorted(converted.keys() - own.keys())
     if lacking or unknown:
         raise DataError(
-            f"these are not the weights of an EfficientNet-{network.variant.upper()}: {len(lacking)} are missing"
-            f" ({', '.join(lacking[:3])} …) and {len(unknown)} are unknown ({', '.join(unknown[:3])} …)"
+            f"these are not the weights of an EfficientNet-{network.variant.upper()}: {_some(lacking)} missing, {_some(unknown)} unknown"
         )
     for name, tensor in converted.items():
         if tensor.shape != own[name].shape:
@@ -272,31 +283,31 @@ def load_weights(network: EfficientNet, weights: Mapping[str, Tensor]) -> None:
     network.load_state_dict(converted, strict=False)
 
 
-def convert_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Any of the three namings → torchvision's, without the classifier.
+def _some(names: list[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else "none"
 
-    Raises:
-        DataError: none of them.
-    """
+
+def _renamed(name: str, weights: Mapping[str, Tensor], network: EfficientNet) -> str | None:
+    """A name in any of the three namings → torchvision's; None for the classifier; as it is where nobody would use it."""
+    if name.startswith("classifier."):
+        return None
     if "features.0.0.weight" in weights:
-        return {name: tensor for name, tensor in weights.items() if not name.startswith("classifier.")}
+        return name
     if "conv_stem.weight" in weights:
-        return {new: t for name, t in weights.items() if (new := _from_timm(name)) is not None}
-    plain = {name.removeprefix("efficientnet."): tensor for name, tensor in weights.items()}
-    if "embeddings.convolution.weight" in plain:
-        return _from_transformers(plain)
+        return _from_timm(name)
+    if any(name.endswith("embeddings.convolution.weight") for name in weights):
+        return _from_transformers(name.removeprefix("efficientnet."), network)
     raise DataError(
         "these weights are named neither as torchvision's EfficientNet (features.0.0.weight …) nor as timm's (conv_stem.weight …) nor as"
         f" transformers' (embeddings.convolution.weight …); the first are {', '.join(list(weights)[:3])}"
     )
 
 
-def _from_timm(name: str) -> str | None:
-    if name.startswith("classifier."):
-        return None
-    for old, new in (("conv_stem.", "0.0."), ("bn1.", "0.1."), ("conv_head.", "8.0."), ("bn2.", "8.1.")):
-        if name.startswith(old):
-            return "features." + new + name.removeprefix(old)
+def _from_timm(name: str) -> str:
+    tops = {"conv_stem": "0.0", "bn1": "0.1", "conv_head": "8.0", "bn2": "8.1"}
+    head, _, rest = name.partition(".")
+    if head in tops:
+        return f"features.{tops[head]}.{rest}"
     match = re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(\w+)\.(.+)", name)
     if match is None:
         return name
@@ -310,43 +321,26 @@ def _from_timm(name: str) -> str | None:
     return f"features.{int(stage) + 1}.{block}.block.{parts[part]}.{rest}" if part in parts else name
 
 
-def _from_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Its blocks are counted through: a stage begins where a block leads to other channels."""
+def _from_transformers(name: str, network: EfficientNet) -> str:
+    """Its blocks are counted through, over all stages."""
     tops = {"embeddings.convolution": "0.0", "embeddings.batchnorm": "0.1", "encoder.top_conv": "8.0", "encoder.top_bn": "8.1"}
-    project = {
-        int(match[1]): len(tensor)
-        for name, tensor in weights.items()
-        if (match := re.fullmatch(r"encoder\.blocks\.(\d+)\.projection\.project_conv\.weight", name))
+    head, _, rest = name.rpartition(".")
+    if head in tops:
+        return f"features.{tops[head]}.{rest}"
+    places = [(s, k) for s, stage in enumerate(network.features.children()) for k, _ in enumerate(stage.children()) if 0 < s < 8]
+    match = re.fullmatch(r"encoder\.blocks\.(\d+)\.\w+\.(\w+)\.(.+)", name)
+    if match is None or int(match[1]) >= len(places):
+        return name
+    stage, block = places[int(match[1])]
+    first = int(stage > 1)  # the first stage does not widen
+    parts = {
+        "expand_conv": "0.0",
+        "expand_bn": "0.1",
+        "depthwise_conv": f"{first}.0",
+        "depthwise_norm": f"{first}.1",
+        "reduce": f"{first + 1}.fc1",
+        "expand": f"{first + 1}.fc2",
+        "project_conv": f"{first + 2}.0",
+        "project_bn": f"{first + 2}.1",
     }
-    places: dict[int, tuple[int, int]] = {}
-    stage, within = 0, 0
-    for block in sorted(project):
-        stage, within = (stage, within + 1) if project.get(block - 1) == project[block] else (stage + 1, 0)
-        places[block] = (stage, within)
-    found = {}
-    for name, tensor in weights.items():
-        if name.startswith("classifier."):
-            continue
-        head, _, rest = name.rpartition(".")
-        if head in tops:
-            found[f"features.{tops[head]}.{rest}"] = tensor
-            continue
-        match = re.fullmatch(r"encoder\.blocks\.(\d+)\.\w+\.(\w+)\.(.+)", name)
-        if match is None:
-            found[name] = tensor
-            continue
-        block, part, rest = int(match[1]), match[2], match[3]
-        first = 0 if places[block][0] == 1 else 1
-        parts = {
-            "expand_conv": "0.0",
-            "expand_bn": "0.1",
-            "depthwise_conv": f"{first}.0",
-            "depthwise_norm": f"{first}.1",
-            "reduce": f"{first + 1}.fc1",
-            "expand": f"{first + 1}.fc2",
-            "project_conv": f"{first + 2}.0",
-            "project_bn": f"{first + 2}.1",
-        }
-        stage, within = places[block]
-        found[f"features.{stage}.{within}.block.{parts.get(part, part)}.{rest}"] = tensor
-    return found
+    return f"features.{stage}.{block}.block.{parts[match[2]]}.{match[3]}" if match[2] in parts else name

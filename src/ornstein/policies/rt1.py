@@ -11,6 +11,7 @@ As in the paper, the seven dimensions of an action are classified in parallel, f
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ornstein.core.checks import require_at_least, require_multiples
+from ornstein.core.errors import DataError
 from ornstein.networks.causal_transformer import CausalTransformer
 from ornstein.networks.film_convnet import DOWNSAMPLING, NORM_GROUPS, SENTENCE_SIZE, FiLMConvNet, TokenLearner
 
@@ -69,7 +71,51 @@ class RT1Config:
         require_at_least(0, state_size=self.state_size, decoding_width=self.decoding_width)
 
 
-class RT1(nn.Module):
+class FrameByFrame(nn.Module, ABC):
+    """What RT-1 is at any size: it reads the sentence, sees each picture by itself, and decides from what the last few showed."""
+
+    def forward(
+        self,
+        pictures: UInt8[Tensor, "batch frames height width 3"] | Float[Tensor, "batch frames 3 height width"],
+        sentence: Float[Tensor, "batch 512"],
+        state: Float[Tensor, "batch frames state"] | None = None,
+    ) -> tuple[Float[Tensor, "batch frames action bins"], Float[Tensor, "batch frames tokens cells"]]:
+        """Logits of every frame's action, and of TokenLearner's maps.
+
+        Args:
+            pictures: uint8 with channels last, or floats in [0, 1] with channels first; at most `history` frames, oldest first.
+            sentence: the encoder's vector. state: the arm's state at each frame, in the contract's units, for a network
+                that reads it.
+        """
+        if pictures.dtype == torch.uint8:
+            pictures = as_floats(pictures)
+        batch, frames = pictures.shape[:2]
+        words_BS = self.read(sentence)
+        tokens_NKC, maps_NKP = self.see(pictures.flatten(0, 1), words_BS.repeat_interleave(frames, dim=0))
+        logits = self.decide(tokens_NKC.view(batch, frames, *tokens_NKC.shape[1:]), words_BS, state)
+        return logits, maps_NKP.view(batch, frames, *maps_NKP.shape[1:])
+
+    @abstractmethod
+    def read(self, sentence: Float[Tensor, "batch 512"]) -> Float[Tensor, "batch 512"]:
+        """The sentence's vector as the others take it."""
+
+    @abstractmethod
+    def see(
+        self, pictures: Float[Tensor, "batch 3 height width"], words: Float[Tensor, "batch 512"]
+    ) -> tuple[Float[Tensor, "batch tokens channels"], Float[Tensor, "batch tokens cells"]]:
+        """TokenLearner's tokens and the logits of its maps; `words` is what was read of the sentence."""
+
+    @abstractmethod
+    def decide(
+        self,
+        tokens: Float[Tensor, "batch frames tokens channels"],
+        words: Float[Tensor, "batch 512"],
+        state: Float[Tensor, "batch frames state"] | None = None,
+    ) -> Float[Tensor, "batch frames action bins"]:
+        """Logits of every frame's action from what was seen and read."""
+
+
+class RT1(FrameByFrame):
     """The network. Buffers standardise sentence vectors and arm states over the training data."""
 
     sentence_mean: Tensor
@@ -97,26 +143,6 @@ class RT1(nn.Module):
         self.register_buffer("state_mean", torch.zeros(config.state_size))
         self.register_buffer("state_std", torch.ones(config.state_size))
 
-    def forward(
-        self,
-        pictures: UInt8[Tensor, "batch frames height width 3"] | Float[Tensor, "batch frames 3 height width"],
-        sentence: Float[Tensor, "batch 512"],
-        state: Float[Tensor, "batch frames state"],
-    ) -> tuple[Float[Tensor, "batch frames 7 bins"], Float[Tensor, "batch frames tokens cells"]]:
-        """Logits of every frame's action, and of TokenLearner's maps.
-
-        Args:
-            pictures: uint8 with channels last, or floats in [0, 1] with channels first; at most `history` frames, oldest first.
-            sentence: the encoder's vector. state: the arm's state at each frame, in the contract's units.
-        """
-        if pictures.dtype == torch.uint8:
-            pictures = as_floats(pictures)
-        batch, frames = pictures.shape[:2]
-        words_BS = self.read(sentence)
-        tokens_NKC, maps_NKP = self.see(pictures.flatten(0, 1), words_BS.repeat_interleave(frames, dim=0))
-        logits = self.decide(tokens_NKC.view(batch, frames, *tokens_NKC.shape[1:]), words_BS, state)
-        return logits, maps_NKP.view(batch, frames, *maps_NKP.shape[1:])
-
     def read(self, sentence: Float[Tensor, "batch 512"]) -> Float[Tensor, "batch 512"]:
         """The sentence's vector, standardised."""
         return (sentence - self.sentence_mean) / self.sentence_std
@@ -124,7 +150,7 @@ class RT1(nn.Module):
     def see(
         self, pictures: Float[Tensor, "batch 3 height width"], words: Float[Tensor, "batch 512"]
     ) -> tuple[Float[Tensor, "batch tokens channels"], Float[Tensor, "batch tokens cells"]]:
-        """TokenLearner's tokens, their places last, and the logits of its maps; `words` is what was read of the sentence."""
+        """The tokens end with their places."""
         tokens, maps = self.token_learner(self.vision(pictures, words))
         return tokens, maps
 
@@ -132,12 +158,13 @@ class RT1(nn.Module):
         self,
         tokens: Float[Tensor, "batch frames tokens channels"],
         words: Float[Tensor, "batch 512"],
-        state: Float[Tensor, "batch frames state"],
+        state: Float[Tensor, "batch frames state"] | None = None,
     ) -> Float[Tensor, "batch frames 7 bins"]:
-        """Logits of every frame's action from what was seen and read."""
         features, places = tokens[..., :-2], tokens[..., -2:]
         parts = [self.token_in(torch.cat([features, waves(places, _PLACE_OCTAVES)], dim=-1))]
         if self.state_in is not None:
+            if state is None:
+                raise DataError(f"this RT-1 reads {self.config.state_size} numbers of the arm's state: give them")
             standard = (state - self.state_mean) / self.state_std
             # Three standard deviations are the unit, so that the slowest wave does not fold.
             parts.append(self.state_in(waves(standard / 3, _STATE_OCTAVES))[:, :, None])
@@ -233,11 +260,12 @@ def decision_loss(
 
 
 def action_loss(
-    logits: Float[Tensor, "batch frames 7 bins"], tokens: Int64[Tensor, "batch frames 7"], smoothing_bins: float
+    logits: Float[Tensor, "batch frames action bins"], tokens: Int64[Tensor, "batch frames action"], smoothing_bins: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy to the expert's bins, and figures to watch.
 
     Args:
+        logits, tokens: the arm's seven dimensions first.
         smoothing_bins: standard deviation in bins of a Gaussian around the expert's bin; neighbours are nearly right. 0: one-hot.
     """
     log_probabilities = logits.log_softmax(-1)

@@ -23,12 +23,12 @@ from ornstein.networks.efficientnet import EfficientNet, EfficientNetVariant, Pa
 from ornstein.networks.film_convnet import SENTENCE_SIZE, FiLM
 from ornstein.networks.rt1_transformer import PaperTokenLearner, PaperTransformer
 from ornstein.networks.weight_files import read_weights
-from ornstein.policies.rt1 import ACTION_SIZE, as_floats
+from ornstein.policies.rt1 import ACTION_SIZE, FrameByFrame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jaxtyping import Float, UInt8
+    from jaxtyping import Float
 
 ActionLayout = Literal["arm", "arm+mode", "arm+base+mode"]
 #: Values of the mode token (§5.1): who moves, or that the task is done.
@@ -41,7 +41,7 @@ _SMALLEST = 32
 class PaperRT1Config:
     """Sizes of the network; the defaults are the paper's.
 
-    variant, padding: see `EfficientNet`. image_size: side of the square picture in pixels.
+    variant, padding, drop_connect: see `EfficientNet`. image_size: side of the square picture in pixels.
     history: frames that an action depends on, at most. tokens: a frame.
     action: "arm": seven dimensions; "arm+mode": and the mode token, as in the released models; "arm+base+mode": the paper's eleven.
     """
@@ -58,6 +58,7 @@ class PaperRT1Config:
     heads: int = 8
     key_size: int = 128
     dropout: float = 0.1
+    drop_connect: float = 0.2
 
     def __post_init__(self) -> None:
         if self.action not in get_args(ActionLayout):
@@ -66,7 +67,7 @@ class PaperRT1Config:
         require_at_least(1, history=self.history, tokens=self.tokens, depth=self.depth, heads=self.heads, key_size=self.key_size)
         require_at_least(len(MODES), num_bins=self.num_bins)
         require_multiples(self.heads, "the number of heads", {"width": self.width})
-        require_shares(dropout=self.dropout)
+        require_shares(dropout=self.dropout, drop_connect=self.drop_connect)
 
     @property
     def action_size(self) -> int:
@@ -88,7 +89,9 @@ class SteeredEfficientNet(nn.Module):
 
     def __init__(self, config: PaperRT1Config) -> None:
         super().__init__()
-        self.net = EfficientNet(config.variant, language_size=SENTENCE_SIZE, padding=config.padding)
+        self.net = EfficientNet(
+            config.variant, language_size=SENTENCE_SIZE, padding=config.padding, drop_connect=config.drop_connect
+        )
         self.narrow = nn.Conv2d(self.net.out_channels, config.width, 1, bias=False)
         self.film = FiLM(SENTENCE_SIZE, config.width)
         self.out_channels = config.width
@@ -100,8 +103,8 @@ class SteeredEfficientNet(nn.Module):
         return h
 
 
-class PaperRT1(nn.Module):
-    """The network; `read`, `see` and `decide` as those of `RT1`."""
+class PaperRT1(FrameByFrame):
+    """The network. The arm's state may be left out: it is not looked at."""
 
     def __init__(self, config: PaperRT1Config = PaperRT1Config()) -> None:
         super().__init__()
@@ -145,21 +148,6 @@ class PaperRT1(nn.Module):
         fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave this one out
         return fast.bfloat16() if precision == "bf16" else fast
 
-    def forward(
-        self,
-        pictures: UInt8[Tensor, "batch frames height width 3"] | Float[Tensor, "batch frames 3 height width"],
-        sentence: Float[Tensor, "batch 512"],
-        state: Float[Tensor, "batch frames state"] | None = None,
-    ) -> tuple[Float[Tensor, "batch frames action bins"], Float[Tensor, "batch frames tokens cells"]]:
-        """Logits of every frame's action, and of TokenLearner's maps; see `RT1.forward`. The state is not looked at."""
-        if pictures.dtype == torch.uint8:
-            pictures = as_floats(pictures)
-        batch, frames = pictures.shape[:2]
-        words_BW = self.read(sentence)
-        tokens_NKC, maps_NKP = self.see(pictures.flatten(0, 1), words_BW.repeat_interleave(frames, dim=0))
-        logits = self.decide(tokens_NKC.view(batch, frames, *tokens_NKC.shape[1:]), words_BW, state)
-        return logits, maps_NKP.view(batch, frames, *maps_NKP.shape[1:])
-
     def read(self, sentence: Float[Tensor, "batch 512"]) -> Float[Tensor, "batch 512"]:
         """The encoder's vector, as it is."""
         if sentence.shape[1:] != (SENTENCE_SIZE,):
@@ -169,7 +157,6 @@ class PaperRT1(nn.Module):
     def see(
         self, pictures: Float[Tensor, "batch 3 height width"], words: Float[Tensor, "batch 512"]
     ) -> tuple[Float[Tensor, "batch tokens channels"], Float[Tensor, "batch tokens cells"]]:
-        """TokenLearner's tokens and the logits of its maps."""
         size = self.config.image_size
         if pictures.shape[-2:] != (size, size):
             raise DataError(f"this RT-1 sees pictures of {size} × {size} pixels, got {tuple(pictures.shape)}")
@@ -185,6 +172,6 @@ class PaperRT1(nn.Module):
         words: Float[Tensor, "batch 512"],
         state: Float[Tensor, "batch frames state"] | None = None,
     ) -> Float[Tensor, "batch frames action bins"]:
-        """Logits of every frame's action from what was seen: the sentence comes through FiLM alone."""
+        """The sentence comes through FiLM alone."""
         logits: Tensor = self.transformer(tokens)
         return logits

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class RT1Policy:
     """Takes the bin of each dimension around which most probability lies. Remembers what the last few frames showed; `reset` before each episode.
 
-    A network with a mode token may say that the task is done or that another part of the robot moves: then the arm stays where it is, and
-    `mode` tells.
+    A network with a mode token may say that the task is done or that another part of the robot moves: then the arm stays where it is, its
+    gripper as the action says, and `mode` tells.
     """
 
     def __init__(
