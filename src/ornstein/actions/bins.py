@@ -51,12 +51,8 @@ class UniformBins:
         Raises:
             DataError: another number of dimensions, or a number that is not finite.
         """
-        values = np.asarray(actions, dtype=np.float64)
+        values = checked_actions(actions, len(self.low))
         low, high = np.array(self.low), np.array(self.high)
-        if values.shape[-1:] != low.shape:
-            raise DataError(f"these bins take actions of {len(low)} numbers, got shape {values.shape}")
-        if not np.isfinite(values).all():
-            raise DataError("an action holds a number that is not finite: it has no token")
         # Bounds written as float32 may come back a rounding away: that is not clipping.
         slack = 1e-6 * (high - low)
         clipped = int(((values < low - slack) | (values > high + slack)).sum())
@@ -92,10 +88,34 @@ class UniformBins:
         Raises:
             DataError: another number of dimensions, or a token out of range.
         """
-        numbers = np.asarray(tokens)
-        if numbers.shape[-1:] != (len(self.low),):
-            raise DataError(f"these bins decode {len(self.low)} tokens at a time, got shape {numbers.shape}")
-        if numbers.size and (numbers.min() < 0 or numbers.max() >= self.num_bins):
-            raise DataError(f"tokens run 0 … {self.num_bins - 1}, got {numbers.min()} … {numbers.max()}")
+        numbers = checked_tokens(tokens, len(self.low), self.num_bins)
         low, high = np.array(self.low), np.array(self.high)
         return (low + (numbers + 0.5) / self.num_bins * (high - low)).astype(np.float32)
+
+
+def checked_actions(actions: NDArray[np.floating], dimensions: int) -> NDArray[np.float64]:
+    """Actions (…, D) as float64.
+
+    Raises:
+        DataError: another number of dimensions, or a number that is not finite.
+    """
+    values = np.asarray(actions, dtype=np.float64)
+    if values.shape[-1:] != (dimensions,):
+        raise DataError(f"these tokens stand for actions of {dimensions} numbers, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise DataError("an action holds a number that is not finite: it has no token")
+    return values
+
+
+def checked_tokens(tokens: NDArray[np.integer], dimensions: int, num_bins: int) -> NDArray[np.integer]:
+    """Tokens (…, D), within 0 … num_bins − 1.
+
+    Raises:
+        DataError: another number of dimensions, or a token out of range.
+    """
+    numbers = np.asarray(tokens)
+    if numbers.shape[-1:] != (dimensions,):
+        raise DataError(f"these bins decode {dimensions} tokens at a time, got shape {numbers.shape}")
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= num_bins):
+        raise DataError(f"tokens run 0 … {num_bins - 1}, got {numbers.min()} … {numbers.max()}")
+    return numbers

@@ -21,6 +21,7 @@ from ornstein.diffusion.objective import DiffusionLoss, Times, ddpm_loss, loss_b
 from ornstein.diffusion.noise import KeyedNoise, NoiseSource
 from ornstein.diffusion.sampling import Sampler, Spacing, Step, Trajectory, time_steps
 from ornstein.diffusion.samplers import DDIM, DDPM, DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M, Euler, Heun
+from ornstein.diffusion.flow_matching import flow, flow_matching_loss
 from ornstein.diffusion.guidance import Autoguidance, ClassifierFreeGuidance
 from ornstein.diffusion.inpainting import KnownData
 from ornstein.diffusion.distillation import (
@@ -72,6 +73,8 @@ __all__ = [
     "DDIM",
     "Euler",
     "Heun",
+    "flow",
+    "flow_matching_loss",
     "DPMSolverPP2M",
     "DPMSolverPP2MSDE",
     "DPMSolverPP3M",
