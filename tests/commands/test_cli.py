@@ -259,3 +259,15 @@ def test_sample_edits_pictures_and_goes_between_prompts(capsys: pytest.CaptureFi
         capsys, "sample", "a key", "--image", str(own), "--strength", "0.3", *quick, "--num", "2", "--out", str(film)
     )
     assert code == 0
+
+
+def test_one_batch_can_be_learnt_by_heart_as_a_check(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder of its own, so that it is not taken for a model."""
+    monkeypatch.chdir(tmp_path)
+    options = "--overfit-one-batch --optimization.steps 2 --optimization.batch-size 2"
+    code, out, err = run(capsys, "train", "vae", *options.split())
+    assert code == 0, err
+    assert out.strip().endswith("vae-one-batch/model")
+    assert "one batch again and again" in err

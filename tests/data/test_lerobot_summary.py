@@ -11,7 +11,7 @@ from PIL import Image
 
 from ornstein.cli import main
 from ornstein.data.lerobot import DatasetSpec, LeRobotDataset, LeRobotWriter, RobotEpisode
-from ornstein.data.lerobot_summary import statistics_rows, suspicions
+from ornstein.data.lerobot_summary import StatisticsRow, statistics_rows, suspicions
 from ornstein.simulation.tabletop import contract
 
 
@@ -48,6 +48,17 @@ def test_what_looks_wrong_is_said(folder: Path) -> None:
     assert "action.droll is always 0" in found
     assert "action.dx lies within" in found
     assert found.count(";") == 1
+
+
+def test_another_unit_is_suspected() -> None:
+    """Centimetres where metres belong go beyond the bounds, kilometres use a thousandth of them."""
+    kilometres = StatisticsRow("action.dx", 0.0, 1e-5, -3e-5, -3e-5, 3e-5, 3e-5, low=-0.03, high=0.03)
+    centimetres = StatisticsRow("action.dx", 0.0, 1.0, -3.0, -3.0, 3.0, 3.0, low=-0.03, high=0.03)
+    metres = StatisticsRow("action.dx", 0.0, 1e-2, -0.03, -0.02, 0.02, 0.03, low=-0.03, high=0.03)
+    (said,) = suspicions([kilometres])
+    assert said == "action.dx uses 0.10% of its contract's range -0.03 … 0.03: in other units?"
+    assert "its contract from" in suspicions([centimetres])[0]
+    assert not suspicions([metres])
 
 
 def _run(*arguments: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
@@ -39,11 +40,13 @@ class Run(Generic[RecipeT]):
         recipe: The hyper-parameters.
         out: The run's folder; runs/RECIPE unless given.
         resume: Go on from the newest checkpoint in --out, bit for bit as if never interrupted.
+        overfit_one_batch: A sanity check: the first batch again and again, whose loss must fall. What it leaves is no model to use.
     """
 
     recipe: Annotated[RecipeT, tyro.conf.arg(name="")]
     out: Path | None = None
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    overfit_one_batch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
 
 def train(arguments: list[str]) -> int:
@@ -54,9 +57,19 @@ def train(arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     recipe_type, train_recipe = _recipe(name)
     run = read(Run[recipe_type], rest, f"train {name}")  # type: ignore[valid-type]
-    result = train_recipe(run.recipe, run.out or Path("runs") / name, resume=run.resume)
+    out = run.out or Path("runs") / (f"{name}-one-batch" if run.overfit_one_batch else name)
+    with _sanity(on=run.overfit_one_batch):
+        result = train_recipe(run.recipe, out, resume=run.resume)
     print(result.model_path)
     return 0
+
+
+def _sanity(*, on: bool) -> AbstractContextManager[None]:
+    if not on:
+        return nullcontext()
+    from ornstein.training import overfitting_one_batch
+
+    return overfitting_one_batch()
 
 
 def _recipe(name: str) -> tuple[type, Callable[..., Any]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # An action that is always the same teaches nothing; one whose bulk fills a hundredth of its range was measured in another unit or has strays.
-_STILL, _STRAY = 1e-7, 100.0
+_STILL, _STRAY, _USED = 1e-7, 100.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -85,4 +85,7 @@ def suspicions(rows: list[StatisticsRow]) -> list[str]:
             found.append(
                 f"{row.name} goes from {row.minimum:.4g} to {row.maximum:.4g}, its contract from {row.low:.4g} to {row.high:.4g}"
             )
+        elif row.low is not None and row.high is not None and _STILL < row.maximum - row.minimum < _USED * (row.high - row.low):
+            share = (row.maximum - row.minimum) / (row.high - row.low)
+            found.append(f"{row.name} uses {share:.2%} of its contract's range {row.low:.4g} … {row.high:.4g}: in other units?")
     return found

@@ -10,6 +10,7 @@ from ornstein.training.batches import Batch, epoch_rows
 from ornstein.training.learning_rate import learning_rate_at
 from ornstein.training.ema import ExponentialMovingAverage
 from ornstein.training.randomness import initialise
+from ornstein.training.sanity import overfitting_one_batch
 from ornstein.training.processes import main_process_first
 from ornstein.training.export import export_model, origin
 from ornstein.core.progress import track
@@ -26,6 +27,7 @@ __all__ = [
     "learning_rate_at",
     "ExponentialMovingAverage",
     "initialise",
+    "overfitting_one_batch",
     "main_process_first",
     "export_model",
     "origin",

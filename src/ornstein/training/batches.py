@@ -52,16 +52,19 @@ def prefetched(
     rank: int = 0,
     world: int = 1,
     channels_last: bool = False,
+    first_only: bool = False,
 ) -> Generator[Batch, None, None]:
     """The batches of `steps` on the device; two wait or are in preparation while one is used.
 
     An error in `batch_of` is raised here, at its step.
 
+    first_only: step 0's batch at every step, see `overfitting_one_batch`.
+
     The thread ends when the iterator is exhausted or closed.
     """
 
     def prepare(step: int) -> Batch:
-        batch = batch_of(sample_indices(step, batch_size, rank, world))
+        batch = batch_of(sample_indices(0 if first_only else step, batch_size, rank, world))
         return {name: _placed(tensor, device, channels_last) for name, tensor in batch.items()}
 
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")

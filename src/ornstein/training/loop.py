@@ -32,6 +32,7 @@ from ornstein.training.optimization import Optimization, adamw, uses_bf16
 from ornstein.training.randomness import borrowed_global_generator, step_seeds
 from ornstein.training.report import Reporter
 from ornstein.training.run import RunFolder, require_same_recipe
+from ornstein.training.sanity import is_overfitting_one_batch
 from ornstein.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class _Training:
         self.state = TrainingState(model, self.ema, optimizer)
         if optimization.compile:
             model.compile()
+        self.one_batch, self._first_loss = is_overfitting_one_batch(), math.nan
         self._machine, self._commit = machine(), source_commit()
 
     def describe_as(
@@ -154,6 +156,8 @@ class _Training:
     ) -> None:
         """What goes into the checkpoints beside weights. Checked now: the first one may be an hour away."""
         hyper_parameters = hyper_parameters or {"config": config, "optimization": asdict(self.optimization)}
+        if self.one_batch:
+            hyper_parameters = {**hyper_parameters, "overfit_one_batch": True}
         try:
             json.dumps(config, allow_nan=False)
             self.hyper_parameters = json.loads(json.dumps(hyper_parameters, default=str, allow_nan=False))
@@ -195,6 +199,7 @@ class _Training:
             rank=accelerator.process_index,
             world=accelerator.num_processes,
             channels_last=settings.channels_last,
+            first_only=self.one_batch,
         )
         window = Window(settings.batch_size)
         if self.state.window:
@@ -233,6 +238,8 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.model, step)
         self.state.step = step + 1
+        if step == 0:
+            self._first_loss = mean_loss
         return mean_loss, float(norm), parts, stopping
 
     def _agreed(self, loss: Tensor, stop: bool) -> tuple[float, bool]:
@@ -311,6 +318,9 @@ class _Training:
                 extra_files=self.extra_files,
             )
         self.accelerator.wait_for_everyone()
+        if self.one_batch:
+            said = f"{self._first_loss:.4g} at the first step, " if math.isfinite(self._first_loss) else ""
+            self.reporter.say(f"one batch again and again: loss {said}{self.state.loss:.4g} over the last")
         return TrainResult(self.ema.model, self.run.model, self.state.step, self.state.loss, self.state.seconds)
 
     def _provenance(self) -> dict[str, Any]:
