@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
-from ornstein.claims.fewer_steps import judge_parts, spread_change
-from ornstein.images import Estimate, Features
+import ornstein
+from ornstein.claims import fewer_steps
+from ornstein.claims.fewer_steps import Way, _draw, judge_parts, spread_change
+from ornstein.data.icons import icon_names, icons
+from ornstein.diffusion import DDIM, NoiseSchedule
+from ornstein.images import Estimate, Extractor, Features, PixelDiffusion
+from ornstein.images.pixel_models import PixelDiffusionConfig
+from ornstein.networks.unet import UNet, UNetConfig
 
 WORSE, EQUAL, OPEN = Estimate(0.5, 0.05), Estimate(0.01, 0.01), Estimate(0.04, 0.05)
 
@@ -40,3 +49,31 @@ def test_spread_is_the_mean_distance_of_pairs_and_its_error_covers() -> None:
     truth = np.mean([change.value for change in values])
     covered = [change.interval[0] <= truth <= change.interval[1] for change in values]
     assert 0.9 <= np.mean(covered) <= 0.99
+
+
+def test_pictures_are_drawn_once_and_those_of_other_weights_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second time nothing but the timing's few pictures is drawn; with another weight everything is."""
+    names = icon_names(3)
+    extractor = Extractor.of_judge(ornstein.load("emoji-classifier", expect="emoji-classifier"))
+    real = extractor.extract(icons(range(8), names=names, seed=1)[0])
+    network = UNet(UNetConfig(channels=8, multipliers=(1, 1), blocks=1, heads=0))
+    model = PixelDiffusion(network, PixelDiffusionConfig(network.config, NoiseSchedule.cosine().to_json(), "v_prediction"))
+    drawn, draw = [], PixelDiffusion.draw
+    monkeypatch.setattr(
+        PixelDiffusion, "draw", lambda self, numbers, **rest: (drawn.append(len(numbers)), draw(self, numbers, **rest))[1]
+    )
+    monkeypatch.setattr(fewer_steps, "_TIMED", 1)
+    arguments = (Way(DDIM, {}, (2,)), 2, 8, "DDIM", extractor, real, 1.0, tmp_path)
+    first = _draw(model, *arguments)
+    assert drawn == [8, 1, 1, 1]
+    drawn.clear()
+    second = _draw(model, *arguments)
+    assert drawn == [1, 1, 1]
+    np.testing.assert_array_equal(first.features.values, second.features.values)
+    drawn.clear()
+    with torch.no_grad():
+        next(network.parameters()).add_(1.0)
+    _draw(model, *arguments)
+    assert drawn == [8, 1, 1, 1]
