@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.fft import dct, idct
 
 from ornstein.actions.bins import checked_actions
 from ornstein.core.errors import DataError
@@ -134,6 +133,8 @@ class FastTokenizer:
             if len(text) != self.numbers:
                 raise DataError(f"tokens of a chunk stand for {self.numbers} coefficients, these for {len(text)}")
             found[k] = [ord(character) - _FIRST_CHARACTER - largest for character in text]
+        from scipy.fft import idct
+
         waves = found.reshape(len(tokens), self.length, len(self.low)) / self.scale
         low, high = np.array(self.low), np.array(self.high)
         scaled = np.clip(idct(waves, axis=1, norm="ortho"), -1, 1)
@@ -161,6 +162,8 @@ def _coefficients(
     values: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64], scale: float
 ) -> NDArray[np.int64]:
     """(N, H·D), all dimensions' lowest frequency first."""
+    from scipy.fft import dct
+
     scaled = (values - low) / (high - low) * 2 - 1
     return np.rint(dct(scaled, axis=1, norm="ortho") * scale).astype(np.int64).reshape(len(values), -1)
 
