@@ -27,7 +27,7 @@ def test_it_sees_the_first_batch_alone_learns_it_and_says_so(
         network.dropout = nn.Identity()
         return network
 
-    settings = tiny.settings(steps=150)
+    settings = tiny.settings(steps=150, checkpoint_every=150, preview_every=150)
     with overfitting_one_batch():
         alone = tiny.run(tmp_path / "one", settings, model=model(), loss_fn=tiny.deterministic_loss, batch_of=batch_of)
     assert drawn == [[0, 1, 2, 3]] * 150
