@@ -14,6 +14,7 @@ from ornstein.actions import (
     ActionHead,
     BinsHead,
     DiffusionHead,
+    FastHead,
     FastTokenizer,
     FlowHead,
     MixtureHead,
@@ -185,11 +186,24 @@ def test_a_smoothed_target_prefers_neighbours() -> None:
 
 
 def test_whatever_fast_draws_decodes() -> None:
-    """From weights that never saw a chunk; and a chunk's probability is that of its tokens among those that fit."""
+    """From weights that never saw a chunk. And where every token is as likely, a chunk costs what the choice among those that fit costs."""
     head = _head("fast")
     drawn = head.sample(torch.randn(30, CONTEXT), torch.Generator().manual_seed(0))
     assert drawn.shape == (30, LENGTH, 2)
-    assert torch.isfinite(drawn).all()
+    assert isinstance(head, FastHead)
+    for parameter in head.decoder.out.parameters():
+        parameter.data.zero_()
+    context, actions = _right(5, 3)
+    rows, _ = head.tokenizer.encode(actions.numpy())
+    expected, lengths = 0.0, head.tokenizer.lengths
+    for row in rows:
+        left = head.tokenizer.numbers
+        for token in row:
+            expected += float(np.log((lengths <= left).sum()))
+            left -= int(lengths[token])
+        assert left == 0
+    loss = head.loss(context, actions, torch.Generator()).detach()
+    assert float(loss) == pytest.approx(expected / (5 * head.tokenizer.numbers), rel=1e-5)
 
 
 def test_regression_gives_mean_or_median() -> None:
@@ -214,6 +228,7 @@ def test_mistakes_are_named(name: str, taught: dict[str, ActionHead]) -> None:
         ((context, actions[:, :2]), r"actions \(B, 3, 2\)"),
         ((context[:, :2], actions), r"contexts \(B, 4\)"),
         ((context, torch.full_like(actions, torch.nan)), "not finite"),
+        ((context, actions * torch.tensor([1.0, 2.0])), r"dimensions \[1\] of the actions leave the contract's bounds"),
     ):
         with pytest.raises(DataError, match=message):
             head.loss(*bad, rng)

@@ -85,7 +85,7 @@ class ActionHead(nn.Module, ABC):
         """Actions in float32, within bounds.
 
         Raises:
-            DataError: shapes that do not fit, or numbers that are not finite.
+            DataError: shapes that do not fit, or numbers that are not finite or outside the contract's bounds.
         """
         expected = (len(context), self.length, self.dimensions)
         if context.ndim != 2 or context.shape[1] != self.context_size or actions.shape != expected:
@@ -95,7 +95,15 @@ class ActionHead(nn.Module, ABC):
             )
         if not torch.isfinite(actions).all():
             raise DataError("an action holds a number that is not finite")
-        return torch.maximum(torch.minimum(actions.float(), self.high), self.low)
+        exact = actions.float()
+        slack = 1e-4 * (self.high - self.low)  # bounds that went through a file may come back a rounding away
+        outside = ((exact < self.low - slack) | (exact > self.high + slack)).flatten(0, -2).any(0)
+        if outside.any():
+            raise DataError(
+                f"dimensions {outside.nonzero().flatten().tolist()} of the actions leave the contract's bounds, {self.low.tolist()} to"
+                f" {self.high.tolist()}: in other units, or of another contract?"
+            )
+        return torch.maximum(torch.minimum(exact, self.high), self.low)
 
     def scaled(self, actions: Float[Tensor, "*batch dims"]) -> Float[Tensor, "*batch dims"]:
         """The contract's bounds → −1 … 1."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,13 +13,15 @@ from torch.nn import functional
 from ornstein.actions.heads import ActionHead
 from ornstein.core.errors import DataError
 from ornstein.diffusion import DDIM, NoiseSchedule, ddpm_loss, flow, flow_log_likelihood, flow_matching_loss
+from ornstein.networks.dit import time_embedding
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
 
     from ornstein.core.contract import EmbodimentContract
 
-_TIME_SIZE = 64
+#: Times come as 0 … 1, and the embedding is made for steps of about a thousand.
+_TIME_SIZE, _TIME_SCALE = 64, 1000.0
 
 
 class ChunkDenoiser(nn.Module):
@@ -46,7 +49,9 @@ class ChunkDenoiser(nn.Module):
         Args:
             time: from 0 to 1.
         """
-        condition = self.condition_in(torch.cat([context, _waves(time).to(context.dtype)], dim=-1))
+        condition = self.condition_in(
+            torch.cat([context, time_embedding(_TIME_SCALE * time, _TIME_SIZE).to(context.dtype)], dim=-1)
+        )
         h: Tensor = self.chunk_in(chunk.to(context.dtype))
         for norm, modulation, layer in zip(self.norms, self.modulations, self.layers, strict=True):
             scale, shift, gate = modulation(condition).chunk(3, dim=-1)
@@ -55,7 +60,32 @@ class ChunkDenoiser(nn.Module):
         return found
 
 
-class DiffusionHead(ActionHead):
+class NoiseHead(ActionHead):
+    """What both have in common: a network over the flat, scaled chunk, and noise to begin with."""
+
+    def __init__(self, context_size: int, length: int, contract: EmbodimentContract, *, width: int, depth: int) -> None:
+        super().__init__(context_size, length, contract)
+        self.net = ChunkDenoiser(context_size, length * self.dimensions, width=width, depth=depth)
+
+    def loss(self, context: Tensor, actions: Tensor, rng: torch.Generator) -> Tensor:
+        """The objective of the scaled chunk."""
+        return self.objective(self.scaled(self.checked(context, actions)).flatten(1), context, rng)
+
+    def sample(self, context: Tensor, rng: torch.Generator, *, greedy: bool = False) -> Tensor:
+        """From noise in a few steps; there is no likeliest chunk to be had."""
+        noise = torch.randn((len(context), self.length * self.dimensions), generator=rng, device=context.device)
+        return self.unscaled(self.from_noise(noise, context).view(-1, self.length, self.dimensions))
+
+    @abstractmethod
+    def objective(self, scaled: Float[Tensor, "batch numbers"], context: Tensor, rng: torch.Generator) -> Tensor:
+        """The scalar to minimise."""
+
+    @abstractmethod
+    def from_noise(self, noise: Float[Tensor, "batch numbers"], context: Tensor) -> Float[Tensor, "batch numbers"]:
+        """The scaled chunk that this noise becomes."""
+
+
+class DiffusionHead(NoiseHead):
     """A diffusion over scaled chunks, in few steps of DDIM (Chi et al. 2023, "Diffusion Policy")."""
 
     def __init__(
@@ -78,25 +108,22 @@ class DiffusionHead(ActionHead):
         Raises:
             DataError: a number out of range. UnknownNameError: no such prediction.
         """
-        super().__init__(context_size, length, contract)
+        super().__init__(context_size, length, contract, width=width, depth=depth)
         self.schedule, self.prediction = NoiseSchedule.cosine(num_steps=train_steps), prediction
         self.sampler = DDIM(self.schedule, steps, prediction=prediction, clip=1.0)
-        self.net = ChunkDenoiser(context_size, length * self.dimensions, width=width, depth=depth)
 
     def denoise(self, x_t: Tensor, t: Shaped[Tensor, " batch"], context: Tensor) -> Tensor:
         """A prediction, for samplers."""
         found: Tensor = self.net(x_t, t.float() / self.schedule.num_steps, context)
         return found.to(x_t.dtype)
 
-    def loss(self, context: Tensor, actions: Tensor, rng: torch.Generator) -> Tensor:
+    def objective(self, scaled: Tensor, context: Tensor, rng: torch.Generator) -> Tensor:
         """The DDPM objective."""
-        scaled = self.scaled(self.checked(context, actions)).flatten(1)
         return ddpm_loss(self.denoise, scaled, context, self.schedule, self.prediction, rng, times="stratified").loss
 
-    def sample(self, context: Tensor, rng: torch.Generator, *, greedy: bool = False) -> Tensor:
-        """DDIM from noise."""
-        noise = torch.randn((len(context), self.length * self.dimensions), generator=rng, device=context.device)
-        return self.unscaled(self.sampler.sample(self.denoise, noise, context).view(-1, self.length, self.dimensions))
+    def from_noise(self, noise: Tensor, context: Tensor) -> Tensor:
+        """DDIM."""
+        return self.sampler.sample(self.denoise, noise, context)
 
     @property
     def has_density(self) -> bool:
@@ -111,7 +138,7 @@ class DiffusionHead(ActionHead):
         return found.log_prob.to(scaled.device) + self.log_volume()
 
 
-class FlowHead(ActionHead):
+class FlowHead(NoiseHead):
     """Flow matching over scaled chunks (Lipman et al. 2023; π0, Black et al. 2024)."""
 
     def __init__(
@@ -132,30 +159,20 @@ class FlowHead(ActionHead):
         Raises:
             DataError: a number out of range.
         """
-        super().__init__(context_size, length, contract)
+        super().__init__(context_size, length, contract, width=width, depth=depth)
         if steps < 1 or early < 0 or not math.isfinite(early):
             raise DataError(f"a flow takes at least one step and early ≥ 0, got {steps} and {early}")
         self.steps, self.early = steps, early
-        self.net = ChunkDenoiser(context_size, length * self.dimensions, width=width, depth=depth)
 
     def velocity(self, x: Tensor, tau: Tensor, context: Tensor) -> Tensor:
         """dx/dτ."""
         found: Tensor = self.net(x, tau, context)
         return found.float()
 
-    def loss(self, context: Tensor, actions: Tensor, rng: torch.Generator) -> Tensor:
+    def objective(self, scaled: Tensor, context: Tensor, rng: torch.Generator) -> Tensor:
         """The flow-matching objective."""
-        scaled = self.scaled(self.checked(context, actions)).flatten(1)
         return flow_matching_loss(self.velocity, scaled, context, rng, early=self.early)
 
-    def sample(self, context: Tensor, rng: torch.Generator, *, greedy: bool = False) -> Tensor:
-        """Euler's method from noise."""
-        noise = torch.randn((len(context), self.length * self.dimensions), generator=rng, device=context.device)
-        return self.unscaled(flow(self.velocity, noise, self.steps, context).view(-1, self.length, self.dimensions))
-
-
-def _waves(time: Tensor) -> Tensor:
-    """Sines and cosines from half a period over 0 … 1 to 64 times as fast."""
-    rates = torch.logspace(0, math.log10(64), _TIME_SIZE // 2, device=time.device) * math.pi
-    angles = time.float()[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+    def from_noise(self, noise: Tensor, context: Tensor) -> Tensor:
+        """Euler's method."""
+        return flow(self.velocity, noise, self.steps, context)

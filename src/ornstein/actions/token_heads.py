@@ -185,7 +185,7 @@ class FastHead(ActionHead):
         """Cross-entropy of a chunk's tokens, a number of the chunk: chunks of more tokens cost more, as they should."""
         tokens, there = self._tokens(context, actions)
         log_p = self._log_probabilities(context, tokens)
-        return -(log_p * there).sum() / (len(tokens) * self.tokenizer.numbers)
+        return -log_p[there].sum() / (len(tokens) * self.tokenizer.numbers)
 
     def sample(self, context: Tensor, rng: torch.Generator, *, greedy: bool = False) -> Tensor:
         """What the drawn tokens stand for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
@@ -58,18 +58,12 @@ def train(arguments: list[str]) -> int:
     recipe_type, train_recipe = _recipe(name)
     run = read(Run[recipe_type], rest, f"train {name}")  # type: ignore[valid-type]
     out = run.out or Path("runs") / (f"{name}-one-batch" if run.overfit_one_batch else name)
-    with _sanity(on=run.overfit_one_batch):
+    from ornstein.training import overfitting_one_batch
+
+    with overfitting_one_batch() if run.overfit_one_batch else nullcontext():
         result = train_recipe(run.recipe, out, resume=run.resume)
     print(result.model_path)
     return 0
-
-
-def _sanity(*, on: bool) -> AbstractContextManager[None]:
-    if not on:
-        return nullcontext()
-    from ornstein.training import overfitting_one_batch
-
-    return overfitting_one_batch()
 
 
 def _recipe(name: str) -> tuple[type, Callable[..., Any]]:

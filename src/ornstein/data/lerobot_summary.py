@@ -14,7 +14,8 @@ from ornstein.data.lerobot_reader import LeRobotDataset
 if TYPE_CHECKING:
     from pathlib import Path
 
-# An action that is always the same teaches nothing; one whose bulk fills a hundredth of its range was measured in another unit or has strays.
+# An action that is always the same teaches nothing; one whose bulk fills a hundredth of its range was measured in another unit or has strays;
+# so was one that uses a fiftieth of its contract's range.
 _STILL, _STRAY, _USED = 1e-7, 100.0, 0.02
 
 
@@ -81,11 +82,15 @@ def suspicions(rows: list[StatisticsRow]) -> list[str]:
             found.append(
                 f"{row.name} lies within {row.q01:.4g} … {row.q99:.4g}, but for strays from {row.minimum:.4g} to {row.maximum:.4g}"
             )
-        if row.low is not None and row.high is not None and (row.minimum < row.low - 1e-6 or row.maximum > row.high + 1e-6):
+        if row.low is None or row.high is None:
+            continue
+        used, whole = row.maximum - row.minimum, row.high - row.low
+        if row.minimum < row.low - 1e-6 or row.maximum > row.high + 1e-6:
             found.append(
                 f"{row.name} goes from {row.minimum:.4g} to {row.maximum:.4g}, its contract from {row.low:.4g} to {row.high:.4g}"
             )
-        elif row.low is not None and row.high is not None and _STILL < row.maximum - row.minimum < _USED * (row.high - row.low):
-            share = (row.maximum - row.minimum) / (row.high - row.low)
-            found.append(f"{row.name} uses {share:.2%} of its contract's range {row.low:.4g} … {row.high:.4g}: in other units?")
+        elif _STILL < used < _USED * whole:
+            found.append(
+                f"{row.name} uses {used / whole:.2%} of its contract's range {row.low:.4g} … {row.high:.4g}: in other units?"
+            )
     return found

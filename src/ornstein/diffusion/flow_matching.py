@@ -53,7 +53,8 @@ def flow_matching_loss(
     predicted = velocity((1 - at) * eps + at * x, tau, condition)
     if predicted.shape != x.shape:
         raise DataError(f"the velocity must have the data's shape {tuple(x.shape)}, got {tuple(predicted.shape)}")
-    return (predicted.float() - (x - eps).float()).square().mean()
+    precision = torch.promote_types(x.dtype, torch.float32)  # as in `ddpm_loss`
+    return (predicted.to(precision) - (x - eps).to(precision)).square().mean()
 
 
 def flow(

@@ -320,7 +320,7 @@ class _Training:
         self.accelerator.wait_for_everyone()
         if self.one_batch:
             said = f"{self._first_loss:.4g} at the first step, " if math.isfinite(self._first_loss) else ""
-            self.reporter.say(f"one batch again and again: loss {said}{self.state.loss:.4g} over the last")
+            self.reporter.say(f"one batch again and again: loss {said}{self.state.loss:.4g} over the last steps")
         return TrainResult(self.ema.model, self.run.model, self.state.step, self.state.loss, self.state.seconds)
 
     def _provenance(self) -> dict[str, Any]:
