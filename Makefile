@@ -44,6 +44,8 @@ tests:
 bench: ## measure the shipped models (writes benchmarks/results and the README's figures)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/tabletop.py legibility experts pipeline rt1 speed floor cluster
+	$(BIN)/python benchmarks/doubt.py
+	$(BIN)/python benchmarks/languages.py
 	$(BIN)/python benchmarks/pictures.py
 	$(BIN)/python benchmarks/reader.py
 	$(BIN)/python benchmarks/readme.py

@@ -54,9 +54,11 @@ def table(results: Path = RESULTS) -> str:
         ),
         ("robot, eight skills: the classical pipeline, usual scenes", _share(pipeline["all"])),
         (
-            "a small RT-1, learned from 6,000 demonstrations in little more than an hour, usual scenes",
+            "a small RT-1, learned in two hours on these cores, usual scenes",
             _share(policy["suites"]["all"]),
         ),
+        ("the same, told in wordings that it never read", _share(policy["suites"]["unseen-phrasing"])),
+        ("the same, on other tables", _share(policy["suites"]["backgrounds"])),
         ("control: the sentence is about other things", _share(policy["controls"]["shuffled"])),
         ("the scripted experts, the worst of both arms' skills", f"{experts['least']:.1%}, n = 300 each"),
         ("its eyes name a block's face, 20 pixels wide, among 48", _share(eyes["blocks_named_right_of_48"])),

@@ -54,7 +54,7 @@ def main() -> None:
                 spent[name].append(time.perf_counter() - began)
         with torch.inference_mode():
             began = time.perf_counter()
-            network(window, torch.zeros(1, 512))
+            network(window, torch.zeros(1, 1, 512))
             spent["as trained, all six pictures looked at again"].append(time.perf_counter() - began)
     rows = {
         name: {"milliseconds": 1000 * statistics.median(times), "hertz": 1 / statistics.median(times)}

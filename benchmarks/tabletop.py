@@ -135,7 +135,7 @@ def pipeline() -> dict[str, Any]:
 
 #: Suites and how many scenes each; fixed before looking.
 RT1_SUITES = {
-    "all": 300,
+    "all": 500,
     "unseen-phrasing": 100,
     "distractors": 100,
     "backgrounds": 100,
@@ -166,7 +166,30 @@ def rt1() -> dict[str, Any]:
             | {"mcnemar_p": mcnemar_exact(given, np.array([row["success"] for row in record["per_episode"]]))}
             for name, record in controls.items()
         },
+        "decisions_per_second": {str(threads): _decisions("rt1-tabletop", threads) for threads in (1, 2)},
     }
+
+
+def _decisions(name: str, threads: int) -> float:
+    """The median rate of a policy that sees a new picture at every step."""
+    import torch
+
+    import ornstein
+    from ornstein.evaluation.trials import world_for
+
+    torch.set_num_threads(threads)
+    policy, seconds = ornstein.load(name), []
+    env = world_for(policy.contract, suite("all"))
+    for seed in range(TIMED_SEED, TIMED_SEED + 3):
+        observation, _ = env.reset(seed=seed)
+        policy.reset()
+        for _ in range(60):
+            began = time.perf_counter()
+            action = policy.act(observation)
+            seconds.append(time.perf_counter() - began)
+            observation, *_ = env.step(action)
+    env.close()
+    return 1 / statistics.median(seconds)
 
 
 def _evaluated(name: str, n: int, control: Any, out: Path) -> dict[str, Any]:

@@ -62,3 +62,9 @@ def test_figures_of_the_full_size_rt1_are_the_measured_ones() -> None:
     ways = json.loads((DOCS.parent / "benchmarks" / "results" / "rt1_speed.json").read_text(encoding="utf8"))["ways"]
     for way in ways.values():
         assert f"{way['hertz']:.1f}" in page
+    beside = json.loads((DOCS.parent / "benchmarks" / "results" / "beside_rt1.json").read_text(encoding="utf8"))
+    ratio, ours = beside["times_faster"]["ours, float32"], beside["seconds_a_frame"]["ours, float32"]["median"]
+    assert f"{ours:.2f} s a frame" in page
+    assert f"{ratio['median']:.1f} times as long" in page
+    assert f"{min(ratio['all']):.1f} to {max(ratio['all']):.1f} times" in page
+    assert f"{beside['million_parameters']['theirs']:.0f} million" in page

@@ -64,29 +64,3 @@ def test_what_is_outside_is_clipped_and_counted() -> None:
 def test_mistakes_are_named(call: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         call()  # type: ignore[operator]
-
-
-def test_the_likeliest_bin_with_what_lies_around_it() -> None:
-    """A stop that is one bin of a quarter against a motion that is spread over fifty bins of 1.5 % each."""
-    bins = UniformBins((-1.0, -1.0), (1.0, 1.0), 256)
-    spread = np.zeros((3, 2, 256))
-    spread[..., 128] = 0.25
-    spread[..., 180:230] = 0.75 / 50
-    assert bins.likeliest(spread).tolist() == [[128, 128]] * 3
-    smoothed = bins.likeliest(spread, 8.0)
-    assert ((smoothed >= 195) & (smoothed <= 215)).all()
-    # By hand: the density of a mixture of Gaussians, one a bin.
-    place = np.arange(256)
-    density = [sum(p * np.exp(-((k - b) ** 2) / 128) for b, p in enumerate(spread[0, 0])) for k in place]
-    assert smoothed[0, 0] == int(np.argmax(density))
-    # What is certain stays, at the ends of the range too.
-    for bin_ in (0, 7, 255):
-        certain = np.zeros((2, 256))
-        certain[:, bin_] = 1
-        assert bins.likeliest(certain, 8.0).tolist() == [bin_, bin_]
-
-
-@pytest.mark.parametrize("bad", [np.zeros((1, 256)), np.zeros((2, 255)), np.full((2, 256), np.nan)])
-def test_probabilities_of_another_shape_are_refused(bad: np.ndarray) -> None:
-    with pytest.raises(DataError, match="2 dimensions of 256 bins"):
-        UniformBins((-1.0, -1.0), (1.0, 1.0)).likeliest(bad)

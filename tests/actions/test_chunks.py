@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ornstein.actions import ChunkExecution
+from ornstein.actions import ChunkExecution, action_chunks
 from ornstein.core.errors import DataError
 
 
@@ -53,3 +53,17 @@ def test_mistakes_are_named() -> None:
     run.next(_chunk(0))
     with pytest.raises(DataError, match="not used up"):
         run.next(_chunk(0))
+
+
+def test_chunks_of_a_data_set_end_with_their_episode() -> None:
+    """Two episodes of three and two steps: after the end the arm stays, the gripper as it was."""
+    actions = np.array([[1, 0], [2, 0], [3, 1], [4, 0], [5, 0.5]], np.float32)
+    chunks = action_chunks(actions, [3, 5], 3)
+    assert chunks[0].tolist() == [[1, 0], [2, 0], [3, 1]]
+    assert chunks[1].tolist() == [[2, 0], [3, 1], [0, 1]]
+    assert chunks[2].tolist() == [[3, 1], [0, 1], [0, 1]]
+    assert chunks[4].tolist() == [[5, 0.5], [0, 0.5], [0, 0.5]]
+    assert np.array_equal(action_chunks(actions, [3, 5], 1)[:, 0], actions)
+    for stops, length in (([3, 4], 2), ([5, 5], 2), ([], 1), ([3, 5], 0)):
+        with pytest.raises(DataError, match="into chunks"):
+            action_chunks(actions, stops, length)

@@ -115,6 +115,25 @@ def test_a_head_that_was_kept_says_the_same(name: str, taught: dict[str, ActionH
     assert torch.equal(*losses)
 
 
+def test_who_knows_less_is_less_sure() -> None:
+    """Heads of bins: certainty has no entropy, ignorance the most; others: the spread of what is drawn; regression has no doubts."""
+    context, rng = torch.zeros(2, CONTEXT), torch.Generator().manual_seed(0)
+    bins = UniformBins.from_contract(SMALL, 8)
+    head = BinsHead(CONTEXT, 1, SMALL, bins=bins)
+    assert head.uncertainty(context, rng).tolist() == pytest.approx([np.log(8)] * 2)
+    with torch.no_grad():
+        head.out.bias[[3, 8 + 5]] = 50.0
+    assert head.uncertainty(context, rng).abs().max() < 1e-4
+    mixture = MixtureHead(CONTEXT, 1, SMALL, components=1)
+    with torch.no_grad():
+        mixture.out.weight.zero_()
+        mixture.out.bias.copy_(torch.tensor([0.0, 0.0, 0.0, -3.0, -3.0]))
+    spread = float(torch.nn.functional.softplus(torch.tensor(-3.0)) + mixture.SMALLEST_SPREAD)
+    many = mixture.uncertainty(torch.zeros(4000, CONTEXT), rng)
+    assert float(many.mean()) == pytest.approx(spread, rel=0.05)
+    assert not build_head({"kind": "regression", "length": 1}, CONTEXT, SMALL).uncertainty(context, rng).any()
+
+
 def test_densities_of_bins_sum_to_one() -> None:
     """Over all chunks of a tiny vocabulary; after a disturbance, so that nothing is uniform."""
     for decoding in ("parallel", "autoregressive"):

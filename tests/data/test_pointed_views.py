@@ -11,10 +11,12 @@ import pytest
 from ornstein.core.errors import DataError
 from ornstein.data import pointed_views
 from ornstein.data.pointed_views import PointedViews
+from ornstein.data.spoken_tasks import speakable_names
 from ornstein.data.tabletop_views import number_of_view
 from ornstein.policies.grammar import Goal, goals_of
-from ornstein.simulation.tabletop import TabletopEnv, held_out_pairs, sample_scene, words
+from ornstein.simulation.tabletop import Scene, TabletopEnv, held_out_pairs, sample_scene, words
 from ornstein.simulation.tabletop.instructions import is_unseen
+from ornstein.simulation.tabletop.model import DRAWER_TRAVEL
 from ornstein.simulation.tabletop.world import project
 
 
@@ -25,7 +27,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def views(cache: Path) -> PointedViews:
-    return PointedViews(40, cache, size=64, seed=3)
+    return PointedViews(60, cache, size=64, seed=3)
 
 
 def _asked(sentence: str) -> Goal:
@@ -35,22 +37,74 @@ def _asked(sentence: str) -> Goal:
     return goal
 
 
+def _lying_in(scene: Scene) -> set[str]:
+    mats = {f"the mat with the {mat.kind} {mat.value}" for mat in scene.mats}
+    return {block.name for block in scene.blocks} | mats | ({"the bowl"} if scene.bowl else set())
+
+
+def _there(order: Goal, scene: Scene) -> list[bool]:
+    """Whether what the sentence moves and where to are in the scene."""
+    names = {block.name for block in scene.blocks}
+    if not order.object:
+        return [scene.cabinet is not None] * 2
+    moved = order.object in names
+    goals = {
+        "stack": order.reference in names,
+        "move_near": order.reference in names,
+        "place_on_mat": order.mat in {(mat.kind, mat.value) for mat in scene.mats},
+        "place_in_bowl": scene.bowl is not None,
+    }
+    return [moved, goals.get(order.skill, moved)]
+
+
+def _absent_of(order: Goal, scene: Scene) -> str:
+    moved, goal = _there(order, scene)
+    if not order.object:
+        return "drawer"
+    if not moved:
+        return "block"
+    assert not goal
+    return {"place_on_mat": "mat", "place_in_bowl": "bowl"}.get(order.skill, "reference")
+
+
 def test_pointers_are_where_the_named_things_lie(views: PointedViews) -> None:
     """Looked up in the scene of that number, projected by the world."""
-    drawn = views.at(np.arange(200))
+    drawn = views.at(np.arange(400))
     env = TabletopEnv(cameras={"front": 64})
-    scenes = {k: sample_scene(number_of_view(3, k)) for k in range(40)}
+    scenes = {k: sample_scene(number_of_view(3, k)) for k in range(60)}
     pictures = {env.reset(options={"scene": scene})[0]["pixels"]["front"].tobytes(): k for k, scene in scenes.items()}
     skills: Counter[str] = Counter()
+    absent: Counter[str] = Counter()
+    names = speakable_names()
     try:
-        for picture, sentence, pointers, heading in zip(*drawn, strict=True):
+        for picture, sentence, pointers, heading, there, things, places in zip(*drawn, strict=True):
             scene = scenes[pictures[picture.tobytes()]]
             env.reset(options={"scene": scene})
+            lying = {names[k]: place for k, place in zip(things, places, strict=True) if k >= 0}
+            assert set(lying) == _lying_in(scene)
+            for k, block in enumerate(scene.blocks):
+                centre = project(env.world, "front", env.world.moment().positions[k])
+                np.testing.assert_allclose(lying[block.name], centre, atol=1e-6)
+            for mat in scene.mats:
+                centre = project(env.world, "front", np.array([mat.x, mat.y, 0.0]))
+                np.testing.assert_allclose(lying[f"the mat with the {mat.kind} {mat.value}"], centre, atol=1e-6)
             order = _asked(sentence)
+            if not there.all():
+                absent[_absent_of(order, scene)] += 1
+                assert there.tolist() == _there(order, scene)
+                if there[0]:
+                    (block,) = [k for k, one in enumerate(scene.blocks) if one.name == order.object]
+                    here = env.world.moment().positions[block]
+                    np.testing.assert_allclose(pointers[0], project(env.world, "front", here), atol=1e-6)
+                else:
+                    assert not heading.any()
+                continue
+            assert there.tolist() == _there(order, scene)
             skills[order.skill] += 1
             if not order.object:
-                expected = project(env.world, "front", env.world.handle_position())
-                np.testing.assert_allclose(pointers, [expected, expected], atol=1e-6)
+                open_by = DRAWER_TRAVEL if order.skill == "open_drawer" else 0.0
+                expected = [project(env.world, "front", env.world.handle_position(opening)) for opening in (None, open_by)]
+                np.testing.assert_allclose(pointers, expected, atol=1e-6)
                 assert not heading.any()
                 continue
             (block,) = [k for k, one in enumerate(scene.blocks) if one.name == order.object]
@@ -67,6 +121,7 @@ def test_pointers_are_where_the_named_things_lie(views: PointedViews) -> None:
     finally:
         env.close()
     assert len(skills) == 8
+    assert set(absent) == {"block", "reference", "mat", "bowl", "drawer"}
 
 
 def test_nothing_kept_for_evaluation_is_said(views: PointedViews) -> None:
@@ -80,7 +135,7 @@ def test_a_pair_is_a_function_of_its_number_and_views_are_drawn_once(
     views: PointedViews, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pointed_views, "_draw", lambda plan, folder: pytest.fail("drawn again"))
-    again = PointedViews(40, cache, size=64, seed=3)
+    again = PointedViews(60, cache, size=64, seed=3)
     for one, other in zip(views.at(np.arange(5, 9)), again.at(np.arange(9)), strict=True):
         np.testing.assert_array_equal(one, other[5:])
     assert len(views) == len(again) > 100

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ornstein.core.errors import DataError
-from ornstein.networks.dit import DiT, DiTConfig, TextBlock, TextCondition, directional_bias, sincos_positions
+from ornstein.networks.dit import DiT, DiTConfig, TextCondition, sincos_positions
+from ornstein.networks.text_block import TextBlock, directional_bias
 
 CONFIG = DiTConfig(latent_size=8, patch_size=2, width=32, depth=2, heads=2, text_depth=1, text_length=6)
 

@@ -20,6 +20,8 @@ def _tour() -> None:
     import torch
     from jaxtyping import TypeCheckError, install_import_hook
 
+    from ornstein.simulation.tabletop import contract  # before the types of gymnasium are needed at run time
+
     typing.TYPE_CHECKING = True
     with install_import_hook(["ornstein.networks", "ornstein.policies.rt1", "ornstein.images.autoencoding"], "beartype.beartype"):
         from ornstein.images import autoencoding
@@ -39,9 +41,11 @@ def _tour() -> None:
     drawer(torch.zeros(2, 4, 8, 8), t + 0.5, nothing)
     drawer(torch.zeros(2, 4, 8, 8), t, nothing.drop(torch.tensor([True, False])))
     policy = rt1.RT1(
-        rt1.RT1Config(image_size=64, history=2, channels=(8, 8), blocks=(1, 1), tokens=2, width=16, depth=1, heads=2)
+        rt1.RT1Config(image_size=64, history=2, channels=(8, 8), blocks=(1, 1), tokens=2, width=16, depth=1, heads=2),
+        {"kind": "regression", "length": 1},
+        contract({"front": 64}),
     )
-    frames, words = torch.zeros(2, 2, 64, 64, 3, dtype=torch.uint8), torch.zeros(2, 512)
+    frames, words = torch.zeros(2, 2, 64, 64, 3, dtype=torch.uint8), torch.zeros(2, 25, 512)
     state = torch.zeros(2, 2, policy.config.state_size)
     policy(frames, words, state)
     print("runs")

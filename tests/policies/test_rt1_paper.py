@@ -39,14 +39,14 @@ def network() -> PaperRT1:
                     part.momentum = None  # the mean over all batches
             network.train()
             for _ in range(2):
-                network(torch.rand(4, 3, 3, 64, 64), torch.randn(4, 512))
+                network(torch.rand(4, 3, 3, 64, 64), torch.randn(4, 1, 512))
             network.eval()
     return network
 
 
 def _inputs(frames: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (1, frames, 64, 64, 3), generator=g, dtype=torch.uint8), torch.randn(1, 512, generator=g)
+    return torch.randint(0, 256, (1, frames, 64, 64, 3), generator=g, dtype=torch.uint8), torch.randn(1, 1, 512, generator=g)
 
 
 def test_parts_have_the_published_sizes() -> None:
@@ -124,25 +124,26 @@ def _observation(picture: torch.Tensor, instruction: str = "get the key") -> dic
     return {"pixels": {"front": picture.numpy()}, "agent_pos": np.zeros(7, np.float32), "instruction": instruction}
 
 
-def _encode(sentences: list[str]) -> np.ndarray:
-    return np.stack([np.random.default_rng(len(s)).normal(size=512) for s in sentences]).astype(np.float32)
+def _reading(sentences: list[str], pieces: int) -> np.ndarray:
+    assert pieces == 0
+    return np.stack([np.random.default_rng(len(s)).normal(size=(1, 512)) for s in sentences]).astype(np.float32)
 
 
 def test_what_was_seen_is_kept_and_equals_looking_again(network: PaperRT1, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the whole window at every step; each picture is looked at once, and again when the instruction changes."""
-    policy = RT1Policy(network, contract({"front": 64}), encode=_encode)  # type: ignore[arg-type]
+    policy = RT1Policy(network, contract({"front": 64}), read=_reading)  # type: ignore[arg-type]
     bins = UniformBins.from_contract(contract({"front": 64}))
     pictures, _ = _inputs(6)
     looked, see = [], PaperRT1.see
     monkeypatch.setattr(PaperRT1, "see", lambda self, x, words: (looked.append(len(x)), see(self, x, words))[1])
-    expected_looks = [1, 1, 1, 1, 4, 1]  # a new instruction at the fifth: three old pictures and the new one
+    expected_looks = [1, 1, 1, 1, 3, 1]  # a new instruction at the fifth: two pictures that are still remembered and the new one
     for t, expected in enumerate(expected_looks):
         instruction = "get the key" if t < 4 else "open the drawer"
         looked.clear()
         action = policy.act(_observation(pictures[0, t], instruction))  # type: ignore[arg-type]
         assert sum(looked) == expected
         with torch.inference_mode():
-            sentence = torch.from_numpy(_encode([instruction]))
+            sentence = torch.from_numpy(_reading([instruction], 0))
             logits, _ = network(pictures[:, max(0, t - 2) : t + 1], sentence)
         arm = bins.decode(logits[0, -1, :7].argmax(-1).numpy())
         if policy.mode == "arm":
@@ -153,7 +154,7 @@ def test_what_was_seen_is_kept_and_equals_looking_again(network: PaperRT1, monke
 
 
 def test_a_terminated_arm_stays_where_it_is(network: PaperRT1) -> None:
-    policy = RT1Policy(network, contract({"front": 64}), encode=_encode)  # type: ignore[arg-type]
+    policy = RT1Policy(network, contract({"front": 64}), read=_reading)  # type: ignore[arg-type]
     pictures, _ = _inputs(1)
     head = network.transformer.head
     before = head.bias.detach().clone()
@@ -217,7 +218,7 @@ def test_made_for_acting_it_decides_the_same(network: PaperRT1, precision: str, 
     assert (found - expected).square().mean().sqrt() < share * expected.std()
     assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in fast.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-    policy = RT1Policy(fast, contract({"front": 64}), encode=_encode)  # type: ignore[arg-type]
+    policy = RT1Policy(fast, contract({"front": 64}), read=_reading)  # type: ignore[arg-type]
     assert policy.act(_observation(pictures[0, 0])).shape == (7,)  # type: ignore[arg-type]
 
 
@@ -227,7 +228,7 @@ def test_it_overfits_one_batch() -> None:
         torch.manual_seed(0)
         network = PaperRT1(replace(SMALL, image_size=32, drop_connect=0.0))
         pictures = torch.randint(0, 256, (4, 2, 32, 32, 3), dtype=torch.uint8)
-        sentence, tokens = torch.randn(4, 512), torch.randint(0, 256, (4, 2, 8))
+        sentence, tokens = torch.randn(4, 1, 512), torch.randint(0, 256, (4, 2, 8))
         tokens[..., 7] = torch.randint(0, 3, (4, 2))
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
     for _ in range(80):
@@ -242,7 +243,7 @@ def test_it_overfits_one_batch() -> None:
 def test_what_does_not_fit_is_refused(network: PaperRT1) -> None:
     with pytest.raises(DataError, match="64 × 64 pixels"):
         network.see(torch.zeros(1, 3, 96, 96), torch.zeros(1, 512))
-    with pytest.raises(DataError, match=r"a sentence is \(batch, 512\)"):
+    with pytest.raises(DataError, match=r"a sentence is \(batch, 1, 512\)"):
         network.read(torch.zeros(1, 25, 512))
     with pytest.raises(UnknownNameError, match="layout of an action"):
         replace(SMALL, action="legs")  # type: ignore[arg-type]

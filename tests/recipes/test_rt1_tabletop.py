@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,16 +17,19 @@ import torch
 
 import ornstein
 from ornstein import policies
-from ornstein.actions import UniformBins
+from ornstein.actions import action_chunks
 from ornstein.core.errors import ContractError, DataError, TrainingError
 from ornstein.data import recording
 from ornstein.data.lerobot import LeRobotDataset
 from ornstein.data.pointed_views import PointedViews
 from ornstein.data.robot_windows import RobotWindows
+from ornstein.data.spoken_tasks import SpokenTasks
 from ornstein.evaluation import VALIDATION_SEED, evaluate_suite
 from ornstein.language import UniversalSentenceEncoder
 from ornstein.policies import RT1Config
-from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, _batch, _Examples, _preview, train_rt1_tabletop
+from ornstein.recipes.rt1_examples import RT1Examples
+from ornstein.recipes.rt1_practice import _preview
+from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, train_rt1_tabletop
 from ornstein.simulation.tabletop import TabletopEnv, contract
 from ornstein.training import Optimization
 
@@ -44,7 +48,16 @@ def _recipe(**changes: object) -> RT1TabletopRecipe:
         precision="fp32",
     )
     recipe = RT1TabletopRecipe(
-        network=NETWORK, sight=optimization, optimization=optimization, episodes=3, views=5, preview_episodes=2
+        network=NETWORK,
+        reading=optimization,
+        sight=optimization,
+        arm=optimization,
+        optimization=optimization,
+        episodes=3,
+        views=5,
+        sentences=20,
+        scenes=(2, 1),
+        preview_episodes=2,
     )
     return replace(recipe, **changes)  # type: ignore[arg-type]
 
@@ -73,10 +86,12 @@ def test_a_batch_shows_sentence_state_and_action_of_the_same_moment(trained: Pat
     """Against the data set read row by row."""
     data = LeRobotDataset(trained / "data")
     windows = RobotWindows(data, "front", 2, tmp_path, seed=3)
-    views = PointedViews(5, trained / "cache", size=64)
-    bins = UniformBins.from_contract(contract({"front": 64}), 256)
+    views = PointedViews(5, trained / "cache", size=64, variation=_recipe().look)
+    spoken = SpokenTasks(7)
     encoder = UniversalSentenceEncoder()
-    batch = _batch(np.arange(8), _Examples(data, contract({"front": 64}), windows, views, encoder, bins), 7)
+    chunks = action_chunks(data.actions, [episode.stop for episode in data.episodes], 2)
+    examples = RT1Examples(data, contract({"front": 64}), windows, views, spoken, encoder, chunks, {})
+    batch = examples.sight_batch(np.arange(8), NETWORK, 3)
     frames = np.stack(list(data.frames("front")))
     for k in range(8):
         # At rest, arms of several episodes stand alike: pictures tell them apart.
@@ -85,15 +100,21 @@ def test_a_batch_shows_sentence_state_and_action_of_the_same_moment(trained: Pat
         episode = next(e for e in data.episodes if e.start <= row < e.stop)
         assert row + 2 <= episode.stop
         np.testing.assert_array_equal(batch["state"][k], data.states[row : row + 2])
-        np.testing.assert_array_equal(batch["sentence"][k], encoder.encode([episode.task])[0])
-        np.testing.assert_allclose(bins.decode(batch["tokens"][k].numpy()), data.actions[row : row + 2], atol=0.5 / 256 + 1e-6)
+        np.testing.assert_array_equal(batch["sentence"][k], encoder.read([episode.task], 24)[0])
+        np.testing.assert_array_equal(batch["actions"][k, :, 0], data.actions[row : row + 2])
+        if row + 3 <= episode.stop:
+            np.testing.assert_array_equal(batch["actions"][k, :, 1], data.actions[row + 1 : row + 3])
         assert data.pointers is not None
         np.testing.assert_array_equal(batch["pointers"][k], data.pointers[row : row + 2])
         np.testing.assert_array_equal(batch["headings"][k], data.column("observation.target_heading")[row : row + 2])
-    stills = views.at(np.arange(8))
+    stills = views.at(np.arange(24))
     np.testing.assert_array_equal(batch["view_pictures"], stills.pictures)
-    np.testing.assert_array_equal(batch["view_sentence"], encoder.encode(stills.sentences))
-    assert len({batch["tokens"][k].numpy().tobytes() for k in range(8)}) > 4
+    np.testing.assert_array_equal(batch["view_things"], stills.things)
+    np.testing.assert_array_equal(batch["view_sentence"], encoder.read(stills.sentences, 24))
+    said, read = spoken.at(np.arange(8)), examples.spoken_batch(np.arange(8), NETWORK)
+    np.testing.assert_array_equal(read["sentence"], encoder.read(said.sentences, 24))
+    np.testing.assert_array_equal(read["goal"], said.goal)
+    assert len({batch["actions"][k].numpy().tobytes() for k in range(8)}) > 4
 
 
 def test_the_arm_practises_with_the_eyes_of_the_first_stage(trained: Path) -> None:
@@ -101,15 +122,15 @@ def test_the_arm_practises_with_the_eyes_of_the_first_stage(trained: Path) -> No
     eyes, whole = (ornstein.load(folder, expect="rt1").network for folder in (trained / "sight", trained))
     before, after = eyes.state_dict(), whole.state_dict()
     for name in before:
-        fixed = name.startswith(("vision.", "token_learner.", "heading.", "state_", "sentence_")) and "_in" not in name
+        fixed = name.startswith(("reader.", "nowhere.", "vision.", "token_learner.", "aids.", "state_m", "state_s"))
         assert torch.equal(before[name], after[name]) == fixed, name
     (kept,) = (trained / "cache").glob("seen-*.npy")
     data, seen = LeRobotDataset(trained / "data"), np.load(kept)
     episode = data.episodes[1]
     pictures = torch.from_numpy(np.stack(list(data.frames("front")))[episode.start : episode.stop])
-    said = torch.from_numpy(UniversalSentenceEncoder().encode([episode.task])).expand(len(pictures), -1)
     with torch.inference_mode():
-        expected, _ = eyes.eval().see(pictures.permute(0, 3, 1, 2).float() / 255, eyes.read(said))
+        words = eyes.eval().read(torch.from_numpy(UniversalSentenceEncoder().read([episode.task], 24)))
+        expected, _ = eyes.see(pictures.permute(0, 3, 1, 2).float() / 255, words.expand(len(pictures), -1))
     np.testing.assert_allclose(seen[episode.start : episode.stop], expected, atol=2e-3, rtol=2e-3)
 
 
@@ -119,7 +140,7 @@ def test_an_interruption_in_either_stage_is_resumed_to_the_same_weights(
     from ornstein.recipes import rt1_tabletop
 
     recipe, out = _recipe(data=trained / "data", preview_episodes=1), tmp_path / "run"
-    for stage, calls in (("rt1_loss", 3), ("decision_loss", 3)):
+    for stage, calls in (("reading_loss", 3), ("rt1_loss", 3), ("decision_loss", 3), ("decision_loss", 3)):
         plain, count = getattr(policies, stage), 0
 
         def stopping(*arguments: object, **named: object) -> object:
@@ -140,12 +161,19 @@ def test_an_interruption_in_either_stage_is_resumed_to_the_same_weights(
 
 def test_eyes_of_another_recipe_are_not_taken_on_trust(trained: Path, tmp_path: Path) -> None:
     """Only the first stage is there, finished: without --resume it is no fresh start, with it the recipe must be the same."""
-    shutil.copytree(trained / "sight", tmp_path / "sight")
+    shutil.copytree(trained / "reading", tmp_path / "reading")
     data = trained / "data"
     with pytest.raises(TrainingError, match="already holds a training run"):
         train_rt1_tabletop(_recipe(data=data), tmp_path)
-    with pytest.raises(TrainingError, match=r"pointing is 0\.7, was 0\.3"):
-        train_rt1_tabletop(_recipe(data=data, pointing=0.7), tmp_path, resume=True)
+    with pytest.raises(TrainingError, match=r"acting is 0\.7, was 0\.1"):
+        train_rt1_tabletop(_recipe(data=data, acting=0.7), tmp_path, resume=True)
+
+
+def test_data_that_look_wrong_are_pointed_out(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from ornstein.recipes.rt1_examples import _demonstrations
+
+    _demonstrations(_recipe(), trained)
+    assert "look at the data: action.droll is always 0: a policy learns nothing from it" in capsys.readouterr().err
 
 
 def test_data_of_unknown_origin_are_refused(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +205,8 @@ def test_previews_use_validation_scenes(trained: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(TabletopEnv, "reset", watched)
     policy = ornstein.load(trained, expect="rt1")
-    _preview(policy.network, policy.contract, 3, tmp_path / "step-1.png")
+    seen = SimpleNamespace(contract=policy.contract)
+    _preview(policy.network, seen, _recipe(preview_episodes=3), tmp_path / "step-1.png")  # type: ignore[arg-type]
     assert played == [VALIDATION_SEED, VALIDATION_SEED + 1, VALIDATION_SEED + 2]
     assert len(list(tmp_path.glob("step-1-success-*-of-3.png"))) == 1
 
@@ -209,9 +238,9 @@ def test_data_for_another_picture_size_are_refused(trained: Path, tmp_path: Path
 def test_two_processes_record_once_and_train_together(tmp_path: Path) -> None:
     """The command as a launcher runs it."""
     options = (
-        "--episodes 3 --views 4 --preview-episodes 1 --network.image-size 64 --network.history 2 --network.channels 8 8 --network.blocks 1 1"
+        "--episodes 3 --views 4 --sentences 20 --scenes 2 --preview-episodes 1 --network.image-size 64 --network.history 2 --network.channels 8 8 --network.blocks 1 1"
         " --network.tokens 2 --network.width 16 --network.depth 1 --network.heads 2 --optimization.steps 2 --optimization.batch-size 4"
-        " --sight.steps 2 --sight.batch-size 4"
+        " --sight.steps 2 --sight.batch-size 4 --reading.steps 2 --arm.steps 2 --arm.batch-size 4"
     )
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ornstein"]
     command = [*launcher, "train", "rt1-tabletop", "--out", str(tmp_path / "run"), *options.split()]

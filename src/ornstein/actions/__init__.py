@@ -5,17 +5,18 @@
 from ornstein.actions.bins import UniformBins
 from ornstein.actions.quantiles import QuantileBins
 from ornstein.actions.fast import FastTokenizer
-from ornstein.actions.chunks import ChunkExecution
+from ornstein.actions.chunks import ChunkExecution, action_chunks
 from ornstein.actions.heads import ActionHead, MixtureHead, RegressionHead
 from ornstein.actions.token_heads import BinsHead, FastHead
 from ornstein.actions.noise_heads import DiffusionHead, FlowHead
-from ornstein.actions.choices import HEADS, build_head, describe_head
+from ornstein.actions.choices import HEADS, HeadName, build_head, describe_head
 
 __all__ = [
     "UniformBins",
     "QuantileBins",
     "FastTokenizer",
     "ChunkExecution",
+    "action_chunks",
     "ActionHead",
     "RegressionHead",
     "MixtureHead",
@@ -24,6 +25,7 @@ __all__ = [
     "DiffusionHead",
     "FlowHead",
     "HEADS",
+    "HeadName",
     "build_head",
     "describe_head",
 ]

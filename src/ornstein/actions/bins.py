@@ -59,29 +59,6 @@ class UniformBins:
         place = (values - low) / (high - low) * self.num_bins
         return np.clip(np.floor(place).astype(np.int64), 0, self.num_bins - 1), clipped
 
-    def likeliest(self, probabilities: NDArray[np.floating], width: float = 0.0) -> NDArray[np.int64]:
-        """The token (…, D) of the bin around which most probability lies.
-
-        A motion that is spread over many neighbouring bins outweighs a single bin that is a little higher than each of them: a stop, say,
-        which every demonstration writes as the same number.
-
-        Args:
-            probabilities: (…, D, bins), not negative. width: standard deviation in bins of the Gaussian that says what lies around;
-                0: each bin by itself.
-
-        Raises:
-            DataError: another number of dimensions or bins, or numbers that are not finite.
-        """
-        values = np.asarray(probabilities, dtype=np.float64)
-        if values.shape[-2:] != (len(self.low), self.num_bins) or not np.isfinite(values).all():
-            raise DataError(
-                f"expected finite probabilities of {len(self.low)} dimensions of {self.num_bins} bins, got shape {values.shape}"
-            )
-        if width > 0:
-            bins = np.arange(self.num_bins)
-            values = values @ np.exp(-0.5 * ((bins[:, None] - bins) / width) ** 2)
-        return values.argmax(-1)
-
     def decode(self, tokens: NDArray[np.integer]) -> NDArray[np.float32]:
         """Bin centres of tokens (…, D), float32; at most half a bin from what was encoded.
 

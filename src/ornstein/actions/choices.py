@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ornstein.actions.bins import UniformBins
 from ornstein.actions.fast import FastTokenizer
@@ -28,8 +28,19 @@ _KINDS: dict[str, Callable[..., ActionHead]] = {
     "diffusion": DiffusionHead,
     "flow": FlowHead,
 }
+HeadName = Literal[
+    "uniform-bins",
+    "uniform-bins-autoregressive",
+    "quantile-bins",
+    "fast",
+    "regression-l1",
+    "regression-l2",
+    "mixture",
+    "diffusion",
+    "flow",
+]
 #: Ready to be compared: (kind, settings) by name.
-HEADS: dict[str, tuple[str, dict[str, Any]]] = {
+HEADS: dict[HeadName, tuple[str, dict[str, Any]]] = {
     "uniform-bins": ("bins", {"decoding": "parallel"}),
     "uniform-bins-autoregressive": ("bins", {"decoding": "autoregressive"}),
     "quantile-bins": ("bins", {"decoding": "parallel"}),
@@ -43,7 +54,7 @@ HEADS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def describe_head(
-    name: str, chunks: NDArray[np.floating], contract: EmbodimentContract, *, num_bins: int = 256
+    name: HeadName, chunks: NDArray[np.floating], contract: EmbodimentContract, *, num_bins: int = 256
 ) -> dict[str, Any]:
     """Plain data for a checkpoint's configuration, with what had to be fitted to the data.
 

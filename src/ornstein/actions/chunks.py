@@ -11,7 +11,33 @@ import numpy as np
 from ornstein.core.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+
+def action_chunks(actions: NDArray[np.floating], stops: Sequence[int] | NDArray[np.int64], length: int) -> NDArray[np.float32]:
+    """What is done from each step on: (N, D) → (N, length, D), within episodes.
+
+    After an episode's end the arm stays where it is, and the gripper, the last dimension, as it was: actions are motions.
+
+    Args:
+        stops: one past each episode's last step, ascending, the last N. length: actions a chunk.
+
+    Raises:
+        DataError: a length below 1, or stops that are no partition of the steps.
+    """
+    values = np.asarray(actions, dtype=np.float32)
+    ends = np.asarray(stops, dtype=np.int64)
+    if length < 1 or values.ndim != 2 or not len(ends) or ends[-1] != len(values) or (np.diff(ends, prepend=0) <= 0).any():
+        raise DataError(
+            f"cannot cut {values.shape} actions of episodes that end at {ends.tolist()[:5]} … into chunks of {length}"
+        )
+    last = np.repeat(ends, np.diff(ends, prepend=0)) - 1
+    wanted = np.arange(len(values))[:, None] + np.arange(length)
+    chunks = values[np.minimum(wanted, last[:, None])]
+    chunks[..., :-1][wanted > last[:, None]] = 0.0
+    return chunks
 
 
 class ChunkExecution:
@@ -39,6 +65,11 @@ class ChunkExecution:
             )
         self._length, self._every, self._decay = length, every, ensemble_decay
         self.reset()
+
+    @property
+    def length(self) -> int:
+        """Actions a chunk."""
+        return self._length
 
     def reset(self) -> None:
         """Forget all chunks."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ornstein.core.contract import EmbodimentContract
 
 
+_DRAWS = 16
+
+
 class ActionHead(nn.Module, ABC):
     """What all heads are."""
 
@@ -65,6 +68,13 @@ class ActionHead(nn.Module, ABC):
             greedy: the likeliest, by what the head can tell: each token's likeliest value, the heaviest component's mean. Heads that turn
                 noise into actions have no such thing and draw.
         """
+
+    @torch.no_grad()
+    def uncertainty(self, context: Float[Tensor, "batch context"], rng: torch.Generator) -> Float[Tensor, " batch"]:
+        """How unsure it is, from 0 up: the spread of what it draws, the mean over a chunk's numbers of the standard deviation of 16 draws in
+        halves of the range. Heads of bins say their entropy instead; a single answer, as regression gives, has no doubts."""
+        drawn = torch.stack([self.scaled(self.sample(context, rng)) for _ in range(_DRAWS)])
+        return drawn.std(0).flatten(1).mean(1)
 
     @property
     def has_density(self) -> bool:

@@ -134,6 +134,15 @@ class BinsHead(ActionHead):
         actions = self.bins.decode(tokens.view(-1, self.length, self.dimensions).cpu().numpy())
         return torch.from_numpy(actions).to(context.device)
 
+    @torch.no_grad()
+    def uncertainty(self, context: Tensor, rng: torch.Generator) -> Tensor:
+        """The tokens' mean entropy in nats; one after the other, given the likeliest before them."""
+        written = context.new_zeros(0)
+        if self.decoding == "autoregressive":
+            written = self.tokens(context, self.sample(context, rng, greedy=True))
+        log_p = self.logits(context, written).log_softmax(-1)
+        return -(log_p.exp() * log_p).sum(-1).mean(1)
+
     @property
     def has_density(self) -> bool:
         """It has: constant within a bin."""

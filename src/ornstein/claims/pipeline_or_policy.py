@@ -6,7 +6,6 @@ sentence to action in one network. Both ship, both see the same front camera, an
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,11 @@ import numpy as np
 
 from ornstein.claims.drawing import plot
 from ornstein.claims.outcome import Measure, Outcome, combined
-from ornstein.core.progress import track
+from ornstein.claims.tabletop_trials import fingerprint, solved
 from ornstein.data.pictures import contact_sheet
 from ornstein.evaluation import mcnemar_exact, newcombe_difference, wilson_interval
-from ornstein.evaluation.trials import EXPERT, Notebook, load_player, trials
-from ornstein.simulation.tabletop import Replay, Suite, Variation, sample_scene
+from ornstein.evaluation.trials import EXPERT
+from ornstein.simulation.tabletop import Replay, Variation, sample_scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,11 +91,14 @@ def pipeline_or_policy(folder: Path, quick: bool) -> Outcome:
     """V1. The pipeline as it ships, the policy by its recipe and the expert try the same fresh scenes of every condition."""
     n = 2 if quick else 200
     conditions = CONDITIONS[4:7] if quick else CONDITIONS
-    sources = {"expert": EXPERT, "pipeline": PIPELINE, "learned": _learned(folder, quick)}
-    found = [
-        Tried(one, {player: _tried(player, source, one, n, folder) for player, source in sources.items()}) for one in conditions
-    ]
-    hidden = {player: _tried(player, sources[player], _USUAL, n, folder, "blank") for player in ("pipeline", "learned")}
+    sources = {"expert": EXPERT, "pipeline": PIPELINE, "learned": learned_policy(folder, quick)}
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + n)
+
+    def tried(player: str, one: Condition, control: Control = "none") -> NDArray[np.bool_]:
+        return solved(f"{player}, {one.name}", sources[player], one.variation, seeds, folder, control)
+
+    found = [Tried(one, {player: tried(player, one) for player in PLAYERS}) for one in conditions]
+    hidden = {player: tried(player, _USUAL, "blank") for player in ("pipeline", "learned")}
     usual = next(tried for tried in found if tried.condition is _USUAL)
     listens = {player: bool(mcnemar_exact(usual.solved[player], hidden[player]) < _LEVEL) for player in hidden}
     parts = judge_parts(found)
@@ -118,7 +120,7 @@ def pipeline_or_policy(folder: Path, quick: bool) -> Outcome:
             "One scene of every condition: " + "; ".join(one.name for one in conditions): _scenes(conditions),
             **({} if quick else {"Solved, in per cent, as blocks are added": _clutter(found)}),
         },
-        {"scenes": n, "checkpoints": {player: _fingerprint(source) for player, source in sources.items() if source != EXPERT}},
+        {"scenes": n, "checkpoints": {player: fingerprint(source) for player, source in sources.items() if source != EXPERT}},
     )
 
 
@@ -128,7 +130,7 @@ def judge_parts(found: list[Tried]) -> dict[str, Verdict]:
     return {tried.condition.judged: tried.verdict(_LEVEL / len(judged)) for tried in judged}
 
 
-def _learned(folder: Path, quick: bool) -> str:
+def learned_policy(folder: Path, quick: bool) -> str:
     """The shipped policy, or else one trained here by the recipe, which takes hours."""
     from ornstein.hub import bundled_names
     from ornstein.policies import RT1Config
@@ -141,40 +143,22 @@ def _learned(folder: Path, quick: bool) -> str:
     if quick:
         small = RT1Config(image_size=64, channels=(8, 8), blocks=(1, 1), tokens=2, width=16, depth=1, heads=2)
         steps = replace(recipe.optimization, steps=2, batch_size=2, warmup_steps=0, checkpoint_every=2, preview_every=2)
-        recipe = replace(recipe, network=small, sight=steps, optimization=steps, episodes=2, views=2, preview_episodes=1)
+        recipe = replace(
+            recipe,
+            network=small,
+            reading=steps,
+            sight=steps,
+            arm=steps,
+            optimization=steps,
+            episodes=2,
+            views=2,
+            sentences=20,
+            scenes=(1,),
+            preview_episodes=1,
+        )
     if not (out / "model" / "config.json").exists():
-        train_rt1_tabletop(recipe, out, resume=RunFolder(out / "sight").begun)
+        train_rt1_tabletop(recipe, out, resume=RunFolder(out / "reading").begun)
     return str(out)
-
-
-def _tried(
-    player_name: str, source: str, condition: Condition, n: int, folder: Path, control: Control = "none"
-) -> NDArray[np.bool_]:
-    """Which of the scenes it solved; what an interrupted run has finished is not run again."""
-    player = load_player(source)
-    settings = {
-        "checkpoint": _fingerprint(source),
-        "condition": condition.name,
-        "variation": str(condition.variation),
-        "control": control,
-        "first_seed": EVALUATION_SEED,
-    }
-    kept = folder / f"{player_name}-{condition.name.replace(' ', '-').replace(',', '')}-{control}"
-    kept.mkdir(parents=True, exist_ok=True)
-    notebook = Notebook(kept, settings)
-    seeds = range(EVALUATION_SEED, EVALUATION_SEED + n)
-    done = {trial.seed for trial in notebook.trials}
-    workers = os.cpu_count() or 1 if n - len(done) > 20 else 1  # processes take seconds to start
-    running = trials(player, source, Suite("", condition.variation), seeds, control=control, workers=workers, done=done)
-    for trial in track(running, n - len(done & set(seeds)), f"{player_name}, {condition.name}"):
-        notebook.write(trial)
-    notebook.keep_films(set())
-    solved = {trial.seed: trial.success for trial in notebook.trials}
-    return np.array([solved[seed] for seed in seeds])
-
-
-def _fingerprint(source: str) -> str:
-    return str(getattr(getattr(load_player(source), "policy", None), "fingerprint", source))
 
 
 def _scenes(conditions: tuple[Condition, ...]) -> NDArray[np.uint8]:

@@ -25,6 +25,8 @@ RECIPES: dict[str, str] = {
     "dcgan": "a classical GAN on the same icons",
     "vae": "a variational autoencoder with categorical latents on the same icons",
     "rt1-tabletop": "a small RT-1 that learns the tabletop's eight skills from demonstrations (records them first)",
+    "diffusion-policy-tabletop": "an arm that decides chunks of actions out of noise, or by any action head, behind the eyes of an RT-1",
+    "diffusion-policy-tabletop-fast": "a student of it that decides a chunk in one step",
     "modular-tabletop": "the eyes of the classical pipeline, which find and name what stands on the tabletop",
 }
 
@@ -84,6 +86,17 @@ def _recipe(name: str) -> tuple[type, Callable[..., Any]]:
             from ornstein.recipes.emoji_classifier import EmojiClassifierRecipe, train_emoji_classifier
 
             return EmojiClassifierRecipe, train_emoji_classifier
+        case "diffusion-policy-tabletop":
+            from ornstein.recipes.diffusion_policy_tabletop import DiffusionPolicyTabletopRecipe, train_diffusion_policy_tabletop
+
+            return DiffusionPolicyTabletopRecipe, train_diffusion_policy_tabletop
+        case "diffusion-policy-tabletop-fast":
+            from ornstein.recipes.diffusion_policy_tabletop_fast import (
+                FastDiffusionPolicyTabletopRecipe,
+                train_diffusion_policy_tabletop_fast,
+            )
+
+            return FastDiffusionPolicyTabletopRecipe, train_diffusion_policy_tabletop_fast
         case "modular-tabletop":
             from ornstein.recipes.modular_tabletop import ModularTabletopRecipe, train_modular_tabletop
 

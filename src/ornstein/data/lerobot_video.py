@@ -1,11 +1,13 @@
 """Camera streams as H.264 in MP4: encode an episode, join episodes without encoding again, read a range of frames.
 
 Measured on the tabletop's 128-pixel pictures (PSNR of the whole picture / of 20 × 20 pixels around the named block; bytes a
-frame, two frames a group):
+frame, two frames a group, preset medium):
 
     yuv420p crf 18   37.8 / 29.6 dB   1,472      yuv444p crf 16   44.2 / 37.0 dB   1,672
     yuv420p crf 0    38.8 / 30.5 dB   2,519      yuv444p crf 14   45.6 / 38.7 dB   1,867
-                                                 yuv444p crf 12   46.8 / 40.4 dB   2,095   ← the default
+                                                 yuv444p crf 12   46.8 / 40.4 dB   2,095
+
+By default preset superfast: less than half the time of medium, 47.6 against 46.9 dB over whole episodes, a fifth more bytes.
 
 Halved chroma smears a drawing of sixteen pixels, and no bit rate mends it: hence yuv444p. Each episode begins with a key frame
 and has no B-frames, so that episodes join by copying packets and frame k is shown at k / fps exactly.
@@ -45,7 +47,7 @@ class VideoEncoding:
     pix_fmt: str = "yuv444p"
     crf: int = 12
     gop: int = 2
-    preset: str = "medium"
+    preset: str = "superfast"
 
     def info(self, height: int, width: int, fps: int) -> dict[str, Any]:
         """What info.json says about such a stream."""

@@ -16,10 +16,13 @@ import numpy as np
 
 from ornstein.core.errors import DataError
 from ornstein.core.progress import track
+from ornstein.data.spoken_tasks import name_of_mat, speakable_mats, speakable_names
 from ornstein.data.tabletop_views import number_of_view
 from ornstein.simulation.tabletop import TabletopEnv, Task, Variation, leaks, sample_scene
 from ornstein.simulation.tabletop.instructions import instruct
 from ornstein.simulation.tabletop.scene import Direction
+from ornstein.simulation.tabletop.splits import held_out_pairs, words
+from ornstein.simulation.tabletop.world import project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,14 +33,22 @@ if TYPE_CHECKING:
     from ornstein.simulation.tabletop import Scene
 
 
+#: Blocks, mats and a bowl; no scene has more.
+MOST_THINGS = 8
+
+
 class PointedBatch(NamedTuple):
     """B pictures, uint8 (B, S, S, 3); a sentence for each; what is moved and where to, float32 (B, 2, 2), and its heading, (B, 2),
-    see `TabletopEnv.pointers` and `heading_of`."""
+    see `TabletopEnv.pointers` and `heading_of`; whether either is there at all, bool (B, 2); the numbers among `speakable_names` of all that lies there, int64 (B, MOST_THINGS), −1 for
+    none or a name that robot data do not have, and where, float32 (B, MOST_THINGS, 2)."""
 
     pictures: NDArray[np.uint8]
     sentences: list[str]
     pointers: NDArray[np.float32]
     headings: NDArray[np.float32]
+    there: NDArray[np.bool_]
+    things: NDArray[np.int64]
+    places: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class _Plan:
 
     count: int
     sentences: int
+    absent: int
     size: int
     seed: int
     variation: Variation
@@ -55,10 +67,18 @@ class _Plan:
 
 
 class PointedViews:
-    """`count` views with up to `sentences` sentences each, drawn once and kept in a folder; pair i of the stream is a function of (seed, i)."""
+    """`count` views with up to `sentences` sentences each, and `absent` that ask for what is not there, drawn once and kept in a folder; pair i of the stream is a function of (seed, i)."""
 
     def __init__(
-        self, count: int, cache: Path, *, sentences: int = 4, size: int = 128, seed: int = 0, variation: Variation | None = None
+        self,
+        count: int,
+        cache: Path,
+        *,
+        sentences: int = 4,
+        absent: int = 1,
+        size: int = 128,
+        seed: int = 0,
+        variation: Variation | None = None,
     ) -> None:
         """
         Args:
@@ -67,10 +87,10 @@ class PointedViews:
         Raises:
             DataError: a number out of range, or the cache is damaged. RenderingError: there is no headless GL.
         """
-        if count < 1 or sentences < 1:
-            raise DataError(f"there must be at least one view and one sentence, got {count} and {sentences}")
+        if count < 1 or sentences < 1 or absent < 0:
+            raise DataError(f"there must be at least one view and one sentence, got {count}, {sentences} and {absent}")
         self._seed = seed
-        plan = _Plan(count, sentences, size, seed, Variation() if variation is None else variation)
+        plan = _Plan(count, sentences, absent, size, seed, Variation() if variation is None else variation)
         folder = cache / f"views-{plan.fingerprint()}"
         if not folder.exists():
             _draw(plan, folder)
@@ -78,6 +98,9 @@ class PointedViews:
             self._pictures = np.load(folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
             self._pointers = np.load(folder / "pointers.npy", allow_pickle=False)
             self._headings = np.load(folder / "headings.npy", allow_pickle=False)
+            self._there = np.load(folder / "there.npy", allow_pickle=False)
+            self._things = np.load(folder / "things.npy", allow_pickle=False)
+            self._places = np.load(folder / "places.npy", allow_pickle=False)
             self._said = [(int(view), str(text)) for view, text in json.loads((folder / "sentences.json").read_text("utf8"))]
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"cannot use the views in {folder}: {error}; delete that folder and start again") from error
@@ -90,8 +113,15 @@ class PointedViews:
         """The pairs of these numbers of the stream, drawn uniformly."""
         chosen = [int(np.random.default_rng([self._seed, int(i), 23]).integers(len(self))) for i in indices]
         views, sentences = zip(*(self._said[k] for k in chosen), strict=True)
+        rows = list(views)
         return PointedBatch(
-            np.asarray(self._pictures[list(views)]), list(sentences), self._pointers[chosen], self._headings[chosen]
+            np.asarray(self._pictures[rows]),
+            list(sentences),
+            self._pointers[chosen],
+            self._headings[chosen],
+            self._there[chosen],
+            self._things[rows],
+            self._places[rows],
         )
 
 
@@ -103,24 +133,49 @@ def _draw(plan: _Plan, folder: Path) -> None:
     said: list[tuple[int, str]] = []
     pointers: list[NDArray[np.float32]] = []
     headings: list[NDArray[np.float32]] = []
+    there: list[tuple[bool, bool]] = []
+    number = {name: k for k, name in enumerate(speakable_names())}
+    things, places = np.full((plan.count, MOST_THINGS), -1), np.zeros((plan.count, MOST_THINGS, 2), np.float32)
     env = TabletopEnv(cameras={"front": plan.size})
     try:
         for k in track(range(plan.count), plan.count, "drawing views"):
             scene = sample_scene(number_of_view(plan.seed, k), plan.variation)
             rng = np.random.default_rng([plan.seed, k, 29])
             pictures[k] = env.reset(options={"scene": scene})[0]["pixels"]["front"]
+            for j, (name, point) in enumerate(_things(env)):
+                things[k, j], places[k, j] = number.get(name, -1), project(env.world, "front", point)
             for task, sentence in _sentences(scene, rng, plan.sentences):
                 said.append((k, sentence))
                 pointers.append(np.stack(env.pointers_of(task)))
                 headings.append(env.heading_of(task))
+                there.append((True, True))
+            for task, sentence, which in _asking_for_absent(scene, np.random.default_rng([plan.seed, k, 31]), plan.absent):
+                said.append((k, sentence))
+                there.append(which)
+                moved = env.pointers_of(Task("pick", task.block) if task.block is not None else task)[0]
+                pointers.append(np.stack([moved, env.pointers_of(task)[1] if which[1] else moved]))
+                headings.append(env.heading_of(task) if which[0] else np.zeros(2, np.float32))
         pictures.flush()
+        np.save(partial / "there.npy", np.array(there))
         np.save(partial / "pointers.npy", np.stack(pointers))
         np.save(partial / "headings.npy", np.stack(headings))
+        np.save(partial / "things.npy", things)
+        np.save(partial / "places.npy", places)
         (partial / "sentences.json").write_text(json.dumps(said, ensure_ascii=False), encoding="utf8")
         partial.rename(folder)
     finally:
         env.close()
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _things(env: TabletopEnv) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Name and position [m] of all that lies there."""
+    scene, positions = env.scene, env.world.moment().positions
+    assert scene is not None
+    yield from ((block.name, positions[k]) for k, block in enumerate(scene.blocks))
+    yield from ((name_of_mat(mat), np.array([mat.x, mat.y, 0.0])) for mat in scene.mats)
+    if scene.bowl is not None:
+        yield "the bowl", np.array([scene.bowl.x, scene.bowl.y, 0.0])
 
 
 def _sentences(scene: Scene, rng: np.random.Generator, most: int) -> Iterator[tuple[Task, str]]:
@@ -135,6 +190,44 @@ def _sentences(scene: Scene, rng: np.random.Generator, most: int) -> Iterator[tu
         if not possible[skill]:
             del possible[skill]
         yield task, instruct((task,), scene.blocks, scene.mats, rng)
+
+
+_WITH_GOAL = ("stack", "move_near", "place_on_mat", "place_in_bowl")
+
+
+def _asking_for_absent(scene: Scene, rng: np.random.Generator, most: int) -> Iterator[tuple[Task, str, tuple[bool, bool]]]:
+    """Things that could be asked for elsewhere: a task of this scene, the sentence that names something else, and whether what is moved and
+    where to are there."""
+    here, lying = {block.name for block in scene.blocks}, {(mat.kind, mat.value) for mat in scene.mats}
+    objects = [name for name in words("seen").objects if name not in here]
+    mats = [mat for mat in speakable_mats() if (mat.kind, mat.value) not in lying]
+    blocks = range(len(scene.blocks))
+    tasks = [task for task in _possible(scene) if task.block is not None]
+    tasks += [Task("place_on_mat", k, mat=0) for k in blocks if not scene.mats]
+    tasks += [Task("place_in_bowl", k) for k in blocks if scene.bowl is None]
+    tasks += [] if scene.cabinet is not None else [Task("open_drawer"), Task("close_drawer")]
+    skills, found = sorted({task.skill for task in tasks}), 0
+    while found < most and tasks:
+        skill = skills[int(rng.integers(len(skills)))]
+        chosen = [task for task in tasks if task.skill == skill]
+        task, other = chosen[int(rng.integers(len(chosen)))], objects[int(rng.integers(len(objects)))]
+        named, on, moved = list(scene.blocks), scene.mats, task.block
+        which = (True, False)
+        if moved is None:
+            which = (False, False)
+        elif skill == "place_in_bowl" and scene.bowl is None:
+            pass
+        elif skill == "place_on_mat" and (not scene.mats or rng.random() < 0.5):
+            on, task = (mats[int(rng.integers(len(mats)))],), replace(task, mat=0)
+        elif task.reference is not None and rng.random() < 0.5:
+            named[task.reference] = replace(named[task.reference], name=other)
+        else:
+            which = (False, skill in _WITH_GOAL)
+            named[moved] = replace(named[moved], name=other)
+        if moved is not None and (skill, named[moved].name) in held_out_pairs():
+            continue
+        found += 1
+        yield task, instruct((task,), tuple(named), on, rng), which
 
 
 def _possible(scene: Scene) -> Iterator[Task]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ornstein.core.checks import require_at_least
 from ornstein.core.errors import ContractError, DataError
+from ornstein.data.joined_datasets import shares
 from ornstein.data.lerobot_format import ACTION, STATE
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class RobotStream:
             raise DataError("a stream needs at least one data set")
         self._data, self._cameras = tuple(data), tuple(cameras)
         self._history, self._chunk, self._seed = history, chunk, seed
-        self._edges = np.cumsum(_shares(self._data, weights))[:-1]
+        self._edges = np.cumsum(shares([len(one) for one in self._data], weights))[:-1]
         self._starts = [np.array([episode.start for episode in one.episodes]) for one in self._data]
         self._check()
         self._kept: dict[_Episode, dict[str, NDArray[np.float32]]] = {}
@@ -188,10 +189,3 @@ class RobotStream:
                         f"{key} is {None if mine is None else mine.shape} in {one.folder} and"
                         f" {None if theirs is None else theirs.shape} in {first.folder}: they cannot be mixed"
                     )
-
-
-def _shares(data: Sequence[LeRobotDataset], weights: Sequence[float] | None) -> NDArray[np.float64]:
-    given = np.array([len(one) for one in data] if weights is None else list(weights), dtype=np.float64)
-    if given.shape != (len(data),) or not np.isfinite(given).all() or (given < 0).any() or given.sum() <= 0:
-        raise DataError(f"{len(data)} data sets need as many weights, none negative and not all zero; got {weights}")
-    return np.asarray(given / given.sum())

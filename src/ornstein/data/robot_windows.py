@@ -10,6 +10,7 @@ import numpy as np
 
 from ornstein.core.errors import DataError
 from ornstein.core.progress import track
+from ornstein.data.joined_datasets import shares
 from ornstein.data.lerobot_format import TARGET_HEADING
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ornstein.data.joined_datasets import JoinedDatasets
     from ornstein.data.lerobot import LeRobotDataset
 
 
@@ -41,13 +43,23 @@ class Windows:
 class RobotWindows:
     """Windows drawn uniformly over all their possible places in all episodes; window i is a function of (seed, i)."""
 
-    def __init__(self, data: LeRobotDataset, camera: str, length: int, cache: Path, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        data: LeRobotDataset | JoinedDatasets,
+        camera: str,
+        length: int,
+        cache: Path,
+        *,
+        seed: int = 0,
+        weights: Sequence[float] | None = None,
+    ) -> None:
         """
         Args:
             length: frames a window. cache: folder for the decoded pictures, named by the data's fingerprint.
+            weights: how often each of joined data sets is drawn from, in any unit; by their windows unless given.
 
         Raises:
-            DataError: the data lack pointers, or an episode is shorter than a window.
+            DataError: the data lack pointers, an episode is shorter than a window, or weights do not fit.
         """
         if data.pointers is None:
             raise DataError(
@@ -61,6 +73,12 @@ class RobotWindows:
         starts = [np.arange(episode.start, episode.stop - length + 1) for episode in data.episodes]
         self._starts = np.concatenate(starts)
         self._episode_of = np.concatenate([np.full(len(part), k) for k, part in enumerate(starts)])
+        self._edges: NDArray[np.float64] | None = None
+        if weights is not None:
+            begins = np.array(getattr(data, "starts", [0]))
+            #: Of each data set's windows, the first; and the end of the last.
+            self._parts = np.append(np.searchsorted(self._starts, begins), len(self._starts))
+            self._edges = np.cumsum(shares(np.diff(self._parts).tolist(), weights))[:-1]
         self._pictures = _decoded(data, camera, cache)
 
     @property
@@ -70,9 +88,15 @@ class RobotWindows:
 
     def rows(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
         """The frames' numbers in the data set of the windows of these numbers, (B, T), and their instructions."""
-        places = [int(np.random.default_rng([self._seed, i, 13]).integers(len(self._starts))) for i in indices.tolist()]
+        places = [self._place(np.random.default_rng([self._seed, i, 13])) for i in indices.tolist()]
         tasks = [self._data.episodes[self._episode_of[place]].task for place in places]
         return self._starts[places][:, None] + np.arange(self._length), tasks
+
+    def _place(self, rng: np.random.Generator) -> int:
+        if self._edges is None:
+            return int(rng.integers(len(self._starts)))
+        part = int(np.searchsorted(self._edges, rng.random(), side="right"))
+        return int(rng.integers(self._parts[part], self._parts[part + 1]))
 
     def at(self, indices: NDArray[np.int64]) -> Windows:
         """The windows of these numbers."""
@@ -87,7 +111,7 @@ class RobotWindows:
         )
 
 
-def _decoded(data: LeRobotDataset, camera: str, cache: Path) -> NDArray[np.uint8]:
+def _decoded(data: LeRobotDataset | JoinedDatasets, camera: str, cache: Path) -> NDArray[np.uint8]:
     """All pictures as one array on disk: decoding is sequential, training reads at random."""
     path = cache / f"{camera}-{data.fingerprint}.npy"
     # Named by the process: several of one training may decode side by side, and the last to finish replaces equal bytes.
@@ -106,7 +130,7 @@ def _decoded(data: LeRobotDataset, camera: str, cache: Path) -> NDArray[np.uint8
         raise DataError(f"cannot use the picture cache {path}: {reason}; delete it and start again") from error
 
 
-def _write_pictures(path: Path, data: LeRobotDataset, camera: str) -> None:
+def _write_pictures(path: Path, data: LeRobotDataset | JoinedDatasets, camera: str) -> None:
     array = None
     for k, picture in enumerate(track(data.frames(camera), len(data), "decoding pictures")):
         if array is None:

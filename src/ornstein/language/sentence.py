@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SENTENCE_SIZE = 512
 MAX_CHARACTERS = 300
-_CACHED_SENTENCES = 65_536
+_CACHED_SENTENCES = 131_072
 
 
 class UniversalSentenceEncoder:
@@ -48,6 +48,17 @@ class UniversalSentenceEncoder:
         if not sentences:
             return np.zeros((0, SENTENCE_SIZE), dtype=np.float32)
         return np.stack([self._known[sentence] for sentence in sentences])
+
+    def read(self, sentences: Sequence[str], pieces: int) -> NDArray[np.float32]:
+        """Each sentence's vector, then the vectors of its first word pieces, zero beyond the text's end: float32 (N, 1 + pieces, 512).
+
+        Raises:
+            DataError: see `encode`.
+        """
+        whole = self.encode(sentences)[:, None]
+        if not pieces:
+            return whole
+        return np.concatenate([whole, self.piece_vectors(self.piece_ids(sentences, pieces))], axis=1)
 
     def piece_ids(self, sentences: Sequence[str], length: int) -> NDArray[np.int32]:
         """Word-piece numbers, int32 (len(sentences), length), −1 beyond a text's end; longer texts are cut at `length`."""

@@ -4,7 +4,7 @@ Peebles & Xie 2023 ("Scalable Diffusion Models with Transformers") give the bloc
 scaled and gated by the condition (adaLN-Zero: gates are zero at the start, so the network begins as the identity).
 Chen et al. 2024 (PixArt-α) give two changes that we keep: one modulation network shared by all blocks plus a learned
 offset a block (adaLN-single), and cross-attention to the words, so that "a rocket above a heart" can say which is where.
-For that the words must know their order: see `directional_bias`.
+For that the words must know their order: see `ornstein.networks.text_block`.
 
 Shapes: B batch, N image tokens, L word pieces, D width, H heads.
 """
@@ -22,6 +22,7 @@ from torch.nn import functional
 from ornstein.core.checks import require_at_least, require_multiples
 from ornstein.core.errors import DataError
 from ornstein.networks.attention import MLP, Attention
+from ornstein.networks.text_block import TextBlock
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Shaped
@@ -77,29 +78,6 @@ class TextCondition(NamedTuple):
     def drop(self, dropped: Bool[Tensor, " batch"]) -> TextCondition:
         """The same with ∅ in place of the rows marked True."""
         return self._replace(mask=self.mask & ~dropped[:, None])
-
-
-class TextBlock(nn.Module):
-    """A pre-norm transformer block over the word pieces, their order in a bias of the scores (see `directional_bias`)."""
-
-    def __init__(self, width: int, heads: int, reach: int) -> None:
-        """
-        Args:
-            reach: the longest distance between two pieces.
-        """
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
-        self.mlp = MLP(width)
-        self.reach = reach
-        self.relative_bias = nn.Parameter(directional_bias(heads, reach))
-
-    def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
-        h_BLD = self.norm1(x_BLD)
-        place_L = torch.arange(x_BLD.shape[1], device=x_BLD.device)
-        bias_HLL = self.relative_bias[:, place_L[None] - place_L[:, None] + self.reach]
-        x_BLD = x_BLD + self.attention(h_BLD, h_BLD, mask_BL[:, None, None], bias_HLL)
-        return x_BLD + self.mlp(self.norm2(x_BLD))
 
 
 class DiTBlock(nn.Module):
@@ -217,22 +195,6 @@ class DiT(nn.Module):
     def _to_latent(self, x_BND: Tensor) -> Tensor:
         grid = self.config.latent_size // self.config.patch_size
         return functional.pixel_shuffle(x_BND.transpose(1, 2).reshape(len(x_BND), -1, grid, grid), self.config.patch_size)
-
-
-def directional_bias(heads: int, reach: int) -> Float[Tensor, "heads distances"]:
-    """Where each head of a text block looks at first, by signed distance −reach … reach; learnt from there (Raffel et al. 2020).
-
-    Even heads look back and odd ones ahead (Shen et al. 2018), by turns at what is near or at all of it (the slopes of Press et
-    al. 2022). So in "a rocket above a house" the rocket has "above" ahead of it and the house has it behind: one block tells them
-    apart. Learnt position vectors did not: they stayed forty times smaller than the words (docs/lab-notes.md).
-    """
-    distance = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    rows = []
-    for head in range(heads):
-        ahead = distance if head % 2 else -distance
-        slope = 1.0 if head % 4 < 2 else 0.1
-        rows.append(torch.where(ahead >= 0, -slope * ahead, -6.0))
-    return torch.stack(rows)
 
 
 def time_embedding(t: Shaped[Tensor, " batch"], size: int, longest_period: float = 10_000.0) -> Float[Tensor, "batch size"]:

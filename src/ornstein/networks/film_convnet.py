@@ -19,10 +19,10 @@ from ornstein.core.errors import DataError
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-SENTENCE_SIZE = 512
 DOWNSAMPLING = 8
 NORM_GROUPS = 8
 _UNSHUFFLE = 4
+_QUERY_SIZE = 32
 
 
 class FiLM(nn.Module):
@@ -56,15 +56,11 @@ class FiLMBlock(nn.Module):
 
 
 class FiLMConvNet(nn.Module):
-    """Pictures (B, 3, S, S) in [0, 1] and sentence vectors (B, 512) → features (B, C, S/8, S/8).
+    """Pictures (B, 3, S, S) in [0, 1] and what was read of the sentences (B, language_width) → features (B, C, S/8, S/8)."""
 
-    The sentence first passes one hidden layer that all FiLM layers share.
-    """
-
-    def __init__(self, channels: tuple[int, int] = (48, 96), blocks: tuple[int, int] = (1, 3), language_width: int = 128) -> None:
+    def __init__(self, channels: tuple[int, int], blocks: tuple[int, int], language_width: int) -> None:
         super().__init__()
         quarter, eighth = channels
-        self.language = nn.Sequential(nn.Linear(SENTENCE_SIZE, language_width), nn.SiLU())
         self.stem = nn.Conv2d(3 * _UNSHUFFLE**2, quarter, 3, padding=1)
         self.quarter_blocks = nn.ModuleList(FiLMBlock(quarter, language_width) for _ in range(blocks[0]))
         self.down = nn.Conv2d(quarter, eighth, 3, stride=2, padding=1)
@@ -73,13 +69,13 @@ class FiLMConvNet(nn.Module):
         self.out_channels = eighth
 
     def forward(
-        self, pictures: Float[Tensor, "batch 3 height width"], sentence: Float[Tensor, "batch 512"]
+        self, pictures: Float[Tensor, "batch 3 height width"], words: Float[Tensor, "batch language"]
     ) -> Float[Tensor, "batch channels h w"]:
         if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.shape[2] % 8 or pictures.shape[3] % 8:
             raise DataError(
                 f"the network takes pictures (batch, 3, height, width) with sides divisible by 8, got {tuple(pictures.shape)}"
             )
-        language = self.language(sentence)
+        language = functional.silu(words)
         h = self.stem(functional.pixel_unshuffle(pictures - 0.5, _UNSHUFFLE))
         for block in self.quarter_blocks:
             h = block(h, language)
@@ -92,22 +88,39 @@ class FiLMConvNet(nn.Module):
 class TokenLearner(nn.Module):
     """A feature map → a few tokens, each a weighted mean over places (Ryoo et al. 2021, "TokenLearner").
 
-    A token carries where it looks: the mean of fixed coordinates under its map, (column, row) in [−1, 1], is appended.
+    A map rises where the features call for it, and where they match what the sentence asks for: a query for each map, made of the words,
+    against a key at each place. A token carries where it looks: the mean of fixed coordinates under its map, (column, row) in [−1, 1], is
+    appended.
+
+    Of the first `pointers` maps only what lies around their highest cell counts: of two things that might be meant, the mean is neither.
     """
 
     coordinates: Tensor
 
-    def __init__(self, channels: int, tokens: int, grid: int) -> None:
+    def __init__(self, channels: int, tokens: int, grid: int, language_width: int, pointers: int = 0) -> None:
         super().__init__()
-        self.grid, self.out_channels = grid, channels + 2
+        self.grid, self.out_channels, self.pointers = grid, channels + 2, pointers
         self.attention = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.SiLU(), nn.Conv2d(channels, tokens, 1))
+        self.query, self.key = nn.Linear(language_width, tokens * _QUERY_SIZE), nn.Conv2d(channels, _QUERY_SIZE, 1)
         axis = (torch.arange(grid) + 0.5) / grid * 2 - 1
         rows, columns = torch.meshgrid(axis, axis, indexing="ij")
         self.register_buffer("coordinates", torch.stack([columns, rows], dim=-1).flatten(0, 1), persistent=False)
 
-    def forward(self, features: Float[Tensor, "batch channels h w"]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Float[Tensor, "batch channels h w"], words: Float[Tensor, "batch language"]
+    ) -> tuple[Tensor, Tensor]:
         """Tokens (B, K, channels + 2) and the logits of their maps (B, K, h·w)."""
-        logits_BKP = self.attention(features).flatten(2).float()
-        weights_BKP = logits_BKP.softmax(-1)
+        query_BKD = self.query(functional.silu(words)).unflatten(-1, (-1, _QUERY_SIZE))
+        matched_BKP = (query_BKD @ self.key(features).flatten(2)).float() * _QUERY_SIZE**-0.5
+        logits_BKP = self.attention(features).flatten(2).float() + matched_BKP
+        weights_BKP = self._around_highest(logits_BKP).softmax(-1)
         features_BPC = features.flatten(2).transpose(1, 2).float()
         return torch.cat([weights_BKP @ features_BPC, weights_BKP @ self.coordinates], dim=-1), logits_BKP
+
+    def _around_highest(self, logits_BKP: Tensor) -> Tensor:
+        """The pointers' maps without what is more than a cell away from their highest."""
+        cells = torch.arange(logits_BKP.shape[-1], device=logits_BKP.device)
+        highest = logits_BKP[:, : self.pointers].argmax(-1, keepdim=True)
+        rows, columns = (highest // self.grid - cells // self.grid).abs(), (highest % self.grid - cells % self.grid).abs()
+        near = logits_BKP[:, : self.pointers].masked_fill(torch.maximum(rows, columns) > 1, -torch.inf)
+        return torch.cat([near, logits_BKP[:, self.pointers :]], dim=1)

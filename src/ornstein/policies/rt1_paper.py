@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from ornstein.core.checks import require_at_least, require_multiples, require_shares
 from ornstein.core.errors import DataError, unknown_name
 from ornstein.networks.efficientnet import EfficientNet, EfficientNetVariant, Padding, fold_norms, load_weights
-from ornstein.networks.film_convnet import SENTENCE_SIZE, FiLM
+from ornstein.networks.film_convnet import FiLM
 from ornstein.networks.rt1_transformer import PaperTokenLearner, PaperTransformer
+from ornstein.networks.sentence_reader import SENTENCE_SIZE
 from ornstein.networks.weight_files import read_weights
 from ornstein.policies.rt1 import ACTION_SIZE, FrameByFrame
 
@@ -81,6 +82,11 @@ class PaperRT1Config:
     @property
     def state_size(self) -> int:
         """The arm's state is not read."""
+        return 0
+
+    @property
+    def word_pieces(self) -> int:
+        """Words are not read one by one."""
         return 0
 
 
@@ -148,11 +154,11 @@ class PaperRT1(FrameByFrame):
         fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave this one out
         return fast.bfloat16() if precision == "bf16" else fast
 
-    def read(self, sentence: Float[Tensor, "batch 512"]) -> Float[Tensor, "batch 512"]:
+    def read(self, sentence: Float[Tensor, "batch 1 512"]) -> Float[Tensor, "batch 512"]:
         """The encoder's vector, as it is."""
-        if sentence.shape[1:] != (SENTENCE_SIZE,):
-            raise DataError(f"a sentence is (batch, {SENTENCE_SIZE}) numbers, got {tuple(sentence.shape)}")
-        return sentence
+        if sentence.shape[1:] != (1, SENTENCE_SIZE):
+            raise DataError(f"a sentence is (batch, 1, {SENTENCE_SIZE}) numbers, got {tuple(sentence.shape)}")
+        return sentence[:, 0]
 
     def see(
         self, pictures: Float[Tensor, "batch 3 height width"], words: Float[Tensor, "batch 512"]

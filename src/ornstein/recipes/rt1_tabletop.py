@@ -1,58 +1,63 @@
 """Recipe `rt1-tabletop`: a small RT-1 that does all eight skills of the tabletop. `ornstein train rt1-tabletop`.
 
 It first lets the scripted expert record its demonstrations (a quarter of an hour on one core) and draws stills for pointing (five minutes).
-Then it learns to see, and with the eyes fixed, to act: what each frame showed is computed once, so that the arm practises on it many times.
+Then it learns to read, to see, with the eyes fixed to act, and at last from the expert's advice on its own mistakes. What each frame showed is
+computed once, so that the arm practises on it many times.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
+from ornstein.actions import ChunkExecution, HeadName
 from ornstein.core.checks import require_at_least, require_seeds, require_shares
-from ornstein.core.errors import ContractError, DataError
-from ornstein.policies import RT1, RT1Config
+from ornstein.data.joined_datasets import shares
+from ornstein.policies import RT1Config
+from ornstein.recipes.rt1_corrections import corrections, joined
+from ornstein.recipes.rt1_examples import RT1Examples
+from ornstein.recipes.rt1_practice import SUITE, described, learn_to_act, loaded
 from ornstein.training import Optimization
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from ornstein.actions import UniformBins
-    from ornstein.core.contract import EmbodimentContract
-    from ornstein.data.lerobot import LeRobotDataset
-    from ornstein.data.pointed_views import PointedViews
-    from ornstein.data.robot_windows import RobotWindows
-    from ornstein.language import UniversalSentenceEncoder
+    from ornstein.simulation.tabletop import Variation
     from ornstein.training import Batch, TrainResult
 
-CAMERA = "front"
-_PREVIEW_SIZE = 160
-_PREVIEW_SUITE = "all"
-_SEEN_AT_ONCE = 256
+
+def _reading() -> Optimization:
+    return Optimization(
+        steps=1500,
+        batch_size=64,
+        learning_rate=1.5e-3,
+        warmup_steps=50,
+        weight_decay=0.02,
+        betas=(0.9, 0.999),
+        max_grad_norm=None,
+        ema_decay=0.99,
+        checkpoint_every=500,
+    )
 
 
 def _sight() -> Optimization:
     return Optimization(
-        steps=3000,
-        batch_size=32,
+        steps=1500,
+        batch_size=16,
         learning_rate=1.5e-3,
-        warmup_steps=150,
+        warmup_steps=60,
         weight_decay=0.02,
-        ema_decay=0.995,
+        ema_decay=0.99,
         checkpoint_every=250,
-        preview_every=1000,
+        preview_every=1500,
     )
 
 
-def _optimization() -> Optimization:
+def _arm() -> Optimization:
     return Optimization(
-        steps=8000,
+        steps=6000,
         batch_size=512,
         learning_rate=1e-3,
         warmup_steps=150,
@@ -67,18 +72,34 @@ def _optimization() -> Optimization:
 class RT1TabletopRecipe:
     """Every hyper-parameter of the policy.
 
-    sight: of the first stage, eyes and arm together; optimization: of the second, the arm alone.
-    data: the demonstrations' folder, recorded if it is missing; `data` in the run's folder unless given.
+    action_head, num_bins: see `ornstein.actions.describe_head`. chunk: actions that are decided at a time. execute, ensemble_decay: how many of
+    them are done before the next are decided, see `ornstein.actions.ChunkExecution`.
+    reading, sight: of the first two stages; arm: of the third, on demonstrations, and of all rounds of corrections but the last; optimization: of
+    the last.
+    data: the demonstrations' folder, recorded if it is missing; `data` in the run's folder unless given. also: more data sets of the same body.
+    weights: how often `data` and each of `also` is drawn from, in any unit ("1 1": as often as one another); by their sizes unless given.
     episodes, data_seed, disturbance, vary, plain: of the recording; see `ornstein data generate --help`. views: stills for pointing, each with
-    four sentences; a window brings one along. 0: none. cache: where decoded pictures and stills are kept; `cache` in the run's folder.
-    smoothing_bins, pointing, color_jitter, place_noise: see `ornstein.policies.rt1_loss` and `decision_loss`.
+    four sentences and one that asks for what is not there; a window brings `stills` of them along. 0: none. sentences: for learning to read. 0: no such stage.
+    scenes: in which the expert corrects the policy, round by round; each round's advice joins that of those before. None: the last stage is the
+    third, from demonstrations alone.
+    cache: where decoded pictures and stills are kept; `cache` in the run's folder.
+    smoothing_bins: see `ornstein.actions.BinsHead`. acting, color_jitter, word_dropout, place_noise: see `ornstein.policies.rt1_loss` and `decision_loss`.
     preview_episodes: validation scenes that are tried at every preview.
     """
 
     network: RT1Config = field(default_factory=RT1Config)
+    action_head: HeadName = "uniform-bins"
+    num_bins: int = 256
+    chunk: int = 1
+    execute: int = 1
+    ensemble_decay: float | None = None
+    reading: Optimization = field(default_factory=_reading)
     sight: Optimization = field(default_factory=_sight)
-    optimization: Optimization = field(default_factory=_optimization)
+    arm: Optimization = field(default_factory=_arm)
+    optimization: Optimization = field(default_factory=lambda: replace(_arm(), steps=8000))
     data: Path | None = None
+    also: tuple[Path, ...] = ()
+    weights: tuple[float, ...] = ()
     cache: Path | None = None
     episodes: int = 6000
     data_seed: int = 0
@@ -86,277 +107,129 @@ class RT1TabletopRecipe:
     vary: tuple[Literal["lights", "table", "camera", "sizes"], ...] = ("lights", "table")
     plain: bool = True
     views: int = 20_000
+    stills: int = 3
+    sentences: int = 24_000
+    scenes: tuple[int, ...] = (1000, 1000)
     smoothing_bins: float = 1.5
-    pointing: float = 0.3
+    acting: float = 0.1
     color_jitter: float = 0.1
+    word_dropout: float = 0.2
     place_noise: float = 0.01
     preview_episodes: int = 40
 
     def __post_init__(self) -> None:
         require_seeds(data_seed=self.data_seed)
-        require_at_least(1, episodes=self.episodes, preview_episodes=self.preview_episodes)
-        require_at_least(0, smoothing_bins=self.smoothing_bins, pointing=self.pointing, views=self.views)
+        require_at_least(1, episodes=self.episodes, preview_episodes=self.preview_episodes, stills=self.stills)
+        require_at_least(0, smoothing_bins=self.smoothing_bins, acting=self.acting, views=self.views, sentences=self.sentences)
+        require_at_least(2, num_bins=self.num_bins)
+        if self.weights:
+            shares([1] * (1 + len(self.also)), self.weights)  # says what is wrong with them
+        ChunkExecution(self.chunk, every=self.execute, ensemble_decay=self.ensemble_decay)  # says what is wrong with them
         require_at_least(0, place_noise=self.place_noise)
-        require_shares(disturbance=self.disturbance, color_jitter=self.color_jitter)
+        require_at_least(1, **{f"scenes of round {k}": count for k, count in enumerate(self.scenes, 1)})
+        require_shares(disturbance=self.disturbance, color_jitter=self.color_jitter, word_dropout=self.word_dropout)
+
+    @property
+    def look(self) -> Variation:
+        """What may vary in scenes that it learns from."""
+        from ornstein.simulation.tabletop import suite
+
+        axes: dict[str, Any] = dict.fromkeys(self.vary, True)
+        return replace(suite(SUITE).variation, **axes)
 
 
 def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = False) -> TrainResult:
-    """Record, learn to see in `out/sight`, learn to act, export to `out/model`; the success rate on a few validation scenes lands in
-    `previews` of each."""
-    from ornstein.actions import UniformBins
-    from ornstein.language import UniversalSentenceEncoder
+    """Record; learn to read in `out/reading`, to see in `out/sight`, to act in `out/arm`, `out/arm-2`, … and `out`, where the `model` is in the
+    end; the success rate on a few validation scenes lands in each stage's `previews`."""
     from ornstein.training import RunFolder, main_process_first
 
-    eyes = out / "sight"
-    acting = RunFolder(out).begun
-    RunFolder(eyes).check(resume=resume)
-    RunFolder(out).check(resume=resume and acting)
+    arms = [out / ("arm" if k == 1 else f"arm-{k}") for k in range(1, len(recipe.scenes) + 1)] + [out]
+    stages = [*([out / "reading"] if recipe.sentences else []), out / "sight", *arms]
+    goes_on = {stage: resume and RunFolder(stage).begun for stage in stages}
+    if resume:
+        RunFolder(stages[0]).check(resume=True)
+    for stage in stages:
+        RunFolder(stage).check(resume=goes_on[stage])
     with main_process_first():  # the others read what it has recorded
-        data, contract = _demonstrations(recipe, recipe.data or out / "data")
-        windows, views = _examples(recipe, data, recipe.cache or out / "cache")
-    bins = UniformBins.from_contract(contract, recipe.network.num_bins)
-    _, clipped = bins.encode(data.actions)
-    if clipped:
-        raise DataError(f"{clipped} numbers in the actions of {data.folder} lie outside the contract's bounds: record them again")
-    examples = _Examples(data, contract, windows, views, UniversalSentenceEncoder(), bins)
-    # Finished eyes are resumed too, which compares them with the recipe and takes no step.
-    _learn_to_see(recipe, examples, eyes, resume=resume)
-    return _learn_to_act(recipe, examples, eyes, out, resume=resume and acting)
+        examples = RT1Examples.prepare(recipe, out)
+    # A finished stage is resumed too, which compares it with the recipe and takes no step.
+    if recipe.sentences:
+        _learn_to_read(recipe, examples, out / "reading", resume=goes_on[out / "reading"])
+    _learn_to_see(recipe, examples, out, resume=goes_on[out / "sight"])
+    cache, advice, result = recipe.cache or out / "cache", [], None
+    for k, (before, arm) in enumerate(zip([out / "sight", *arms], arms, strict=False)):
+        if k:
+            first = recipe.data_seed + sum(recipe.scenes[: k - 1])
+            with main_process_first():
+                advice.append(corrections(before / "model", recipe.look, recipe.scenes[k - 1], first, cache))
+        optimization = recipe.optimization if arm == out else recipe.arm
+        result = learn_to_act(recipe, examples, cache, optimization, loaded(before), joined(advice), arm, resume=goes_on[arm])
+    assert result is not None
+    return result
 
 
-class _Examples(NamedTuple):
-    """What both stages learn from."""
+def _learn_to_read(recipe: RT1TabletopRecipe, examples: RT1Examples, out: Path, *, resume: bool) -> TrainResult:
+    """What sentences move and where to, from sentences alone."""
+    from ornstein.policies import SpokenTensors, reading_loss
+    from ornstein.training import initialise, train
 
-    data: LeRobotDataset
-    contract: EmbodimentContract
-    windows: RobotWindows
-    views: PointedViews | None
-    encoder: UniversalSentenceEncoder
-    bins: UniformBins
+    names = examples.names()
+
+    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        spoken = SpokenTensors(**batch)
+        loss = reading_loss(model, spoken, names.to(spoken.sentence.device), rng, recipe.word_dropout)  # type: ignore[arg-type]
+        return loss, {"naming": loss.detach()}
+
+    network = initialise(lambda: examples.network(recipe.network), recipe.reading.seed)
+    network.requires_grad_(requires_grad=False)
+    for part in (network.reader, network.aids.naming):
+        part.requires_grad_()
+    return train(
+        network,
+        loss_fn,
+        lambda indices: examples.spoken_batch(indices, recipe.network),
+        recipe.reading,
+        out,
+        resume=resume,
+        **described(recipe, examples, previews=False),
+    )
 
 
-def _learn_to_see(recipe: RT1TabletopRecipe, examples: _Examples, out: Path, *, resume: bool) -> TrainResult:
+def _learn_to_see(recipe: RT1TabletopRecipe, examples: RT1Examples, out: Path, *, resume: bool) -> TrainResult:
+    """Eyes and arm together; of the arm no more is wanted than that the eyes see what it needs."""
     from ornstein.policies import PointedTensors, rt1_loss
     from ornstein.training import initialise, train
 
+    names = examples.names()
+
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        stills = {name: batch[f"view_{name}"] for name in PointedTensors._fields if f"view_{name}" in batch}
+        stills = _of("view_", batch)
         return rt1_loss(
             model,  # type: ignore[arg-type]
             **{name: value for name, value in batch.items() if not name.startswith("view_")},
             rng=rng,
-            smoothing_bins=recipe.smoothing_bins,
-            pointing=recipe.pointing,
+            acting=recipe.acting,
             color_jitter=recipe.color_jitter,
+            word_dropout=recipe.word_dropout,
             views=PointedTensors(**stills) if stills else None,
+            names=names.to(batch["sentence"].device),
         )
 
-    return train(
-        initialise(lambda: _network(recipe.network, examples), recipe.sight.seed),
-        loss_fn,
-        lambda indices: _batch(indices, examples, recipe.network.state_size),
-        recipe.sight,
-        out,
-        resume=resume,
-        **_described(recipe, examples),
-    )
-
-
-def _learn_to_act(recipe: RT1TabletopRecipe, examples: _Examples, eyes: Path, out: Path, *, resume: bool) -> TrainResult:
-    """With the eyes of the first stage, which no longer change."""
-    import torch
-
-    from ornstein.hub import load
-    from ornstein.policies import decision_loss
-    from ornstein.training import main_process_first, train
-
-    network = load(eyes, expect="rt1").network
-    assert isinstance(network, RT1)
-    for part in (network.vision, network.token_learner, network.heading):
+    fresh = initialise(lambda: examples.network(recipe.network), recipe.sight.seed)
+    network = loaded(out / "reading") if recipe.sentences else fresh
+    unused = [network.aids.naming] + ([] if recipe.views else [network.aids.thing, network.aids.name])
+    for part in unused:
         part.requires_grad_(requires_grad=False)
-    with main_process_first():
-        seen = _seen(network, examples, (recipe.cache or out / "cache") / f"seen-{examples.data.fingerprint}.npy")
-
-    def batch_of(indices: np.ndarray) -> Batch:
-        rows, tasks = examples.windows.rows(indices)
-        return {
-            "seen": torch.from_numpy(seen[rows].astype(np.float32)),
-            "sentence": torch.from_numpy(examples.encoder.encode(tasks)),
-            "state": torch.from_numpy(examples.data.states[rows][..., : recipe.network.state_size]),
-            "tokens": torch.from_numpy(examples.bins.encode(examples.data.actions[rows])[0]),
-        }
-
-    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        return decision_loss(
-            model,  # type: ignore[arg-type]
-            **batch,
-            rng=rng,
-            smoothing_bins=recipe.smoothing_bins,
-            place_noise=recipe.place_noise,
-        )
-
-    return train(network.train(), loss_fn, batch_of, recipe.optimization, out, resume=resume, **_described(recipe, examples))
-
-
-def _described(recipe: RT1TabletopRecipe, examples: _Examples) -> dict[str, Any]:
-    """What the checkpoints of both stages say of themselves."""
-    return {
-        "recipe": "rt1-tabletop",
-        "kind": "rt1",
-        "config": asdict(recipe.network),
-        "hyper_parameters": {
-            **asdict(recipe),
-            "data": str(recipe.data or ""),
-            "cache": str(recipe.cache or ""),
-            "data_fingerprint": examples.data.fingerprint,
-        },
-        "contract": examples.contract,
-        "preview": lambda model, step, path: _preview(model, examples.contract, recipe.preview_episodes, path),
-        "card": _card(examples.data),
-    }
-
-
-def _seen(network: RT1, examples: _Examples, path: Path) -> np.ndarray:
-    """What every frame of the data shows with its episode's sentence, float16 (N, tokens, channels); in `path` after the first time."""
-    import torch
-
-    from ornstein.core.progress import track
-
-    name = path.with_stem(f"{path.stem}-{_weights_of(network)}")
-    if not name.exists():
-        rows = [(row, episode.task) for episode in examples.data.episodes for row in range(episode.start, episode.stop)]
-        found = []
-        with torch.inference_mode():
-            for start in track(range(0, len(rows), _SEEN_AT_ONCE), -(-len(rows) // _SEEN_AT_ONCE), "looking at every frame"):
-                part = rows[start : start + _SEEN_AT_ONCE]
-                pictures = torch.from_numpy(np.array(examples.windows.pictures[start : start + len(part)]))
-                said = torch.from_numpy(examples.encoder.encode([task for _, task in part]))
-                tokens, _ = network.eval().see(pictures.permute(0, 3, 1, 2).float() / 255, network.read(said))
-                found.append(tokens.numpy().astype(np.float16))
-        partial = name.with_suffix(f".partial-{os.getpid()}")
-        with partial.open("wb") as file:
-            np.save(file, np.concatenate(found))
-        partial.replace(name)
-    return np.asarray(np.load(name, allow_pickle=False))
-
-
-def _weights_of(network: RT1) -> str:
-    """12 hexadecimal digits of the eyes' weights."""
-    digest = hashlib.sha256()
-    for part in (network.vision, network.token_learner):
-        for tensor in part.state_dict().values():
-            digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()[:12]
-
-
-def _demonstrations(recipe: RT1TabletopRecipe, folder: Path) -> tuple[LeRobotDataset, EmbodimentContract]:
-    """The data, recorded if they are missing, and the contract of a policy that sees their front camera, statistics included.
-
-    Raises:
-        ContractError: no contract, or another body's. DataError: a scene that evaluations use.
-    """
-    from ornstein.data.demonstrations import record_demonstrations
-    from ornstein.data.lerobot import LeRobotDataset
-    from ornstein.data.recording import FIRST_EVALUATION_SEED
-    from ornstein.simulation.tabletop import contract as tabletop_contract
-
-    cameras = {CAMERA: recipe.network.image_size}
-    if not folder.exists():
-        record_demonstrations(
-            folder,
-            episodes=recipe.episodes,
-            seed=recipe.data_seed,
-            noise=recipe.disturbance,
-            cameras=cameras,
-            vary=recipe.vary,
-            plain=recipe.plain,
-        )
-    data = LeRobotDataset(folder)
-    if data.contract is None:
-        raise ContractError(f"{folder} has no contract: nobody can tell what its numbers mean; record it with this ornstein")
-    seen = data.contract.seeing((CAMERA,))
-    seen.require_match(tabletop_contract(cameras), f"the data in {folder}", "the tabletop")
-    seeds = [episode.seed for episode in data.episodes if episode.seed is not None and episode.seed >= FIRST_EVALUATION_SEED]
-    if seeds:
-        raise DataError(f"{folder} holds scene {seeds[0]}, and scenes from {FIRST_EVALUATION_SEED} on belong to evaluations")
-    return data, seen
-
-
-def _examples(recipe: RT1TabletopRecipe, data: LeRobotDataset, cache: Path) -> tuple[RobotWindows, PointedViews | None]:
-    from ornstein.data.pointed_views import PointedViews
-    from ornstein.data.robot_windows import RobotWindows
-    from ornstein.simulation.tabletop import Variation
-
-    windows = RobotWindows(data, CAMERA, recipe.network.history, cache, seed=recipe.data_seed)
-    if not recipe.views:
-        return windows, None
-    look: dict[str, Any] = dict.fromkeys(recipe.vary, True)
-    size = recipe.network.image_size
-    return windows, PointedViews(recipe.views, cache, size=size, seed=recipe.data_seed, variation=Variation(**look))
-
-
-def _network(config: RT1Config, examples: _Examples) -> RT1:
-    """Fresh, but for the statistics that standardise what it reads."""
-    import torch
-
-    model = RT1(config)
-    sentences = torch.from_numpy(examples.encoder.encode(sorted({episode.task for episode in examples.data.episodes})))
-    model.sentence_mean.copy_(sentences.mean(0))
-    model.sentence_std.copy_(sentences.std(0, correction=0).clamp_min(1e-4))
-    states = torch.from_numpy(examples.data.states[:, : config.state_size])
-    model.state_mean.copy_(states.mean(0))
-    model.state_std.copy_(states.std(0, correction=0).clamp_min(1e-3))
-    return model
-
-
-def _batch(indices: np.ndarray, examples: _Examples, state_size: int) -> Batch:
-    """Windows, and as many stills, as `rt1_loss` takes them."""
-    import torch
-
-    drawn = examples.windows.at(indices)
-    batch = {
-        "pictures": torch.from_numpy(drawn.pictures),
-        "sentence": torch.from_numpy(examples.encoder.encode(drawn.tasks)),
-        "state": torch.from_numpy(drawn.states[..., :state_size]),
-        "tokens": torch.from_numpy(examples.bins.encode(drawn.actions)[0]),
-        "pointers": torch.from_numpy(drawn.pointers),
-        "headings": torch.from_numpy(drawn.headings),
-    }
-    if examples.views is not None:
-        stills = examples.views.at(indices)
-        batch["view_pictures"] = torch.from_numpy(stills.pictures)
-        batch["view_sentence"] = torch.from_numpy(examples.encoder.encode(stills.sentences))
-        batch["view_pointers"] = torch.from_numpy(stills.pointers)
-        batch["view_headings"] = torch.from_numpy(stills.headings)
-    return batch
-
-
-def _preview(model: nn.Module, contract: EmbodimentContract, episodes: int, path: Path) -> None:
-    """The last picture of each validation scene as a contact sheet, named by the success so far."""
-    import copy
-
-    from ornstein.data.pictures import contact_sheet
-    from ornstein.evaluation import FIRST_SEEDS
-    from ornstein.evaluation.trials import PolicyPlayer, try_scene, world_for
-    from ornstein.policies import RT1Policy
-    from ornstein.simulation.tabletop import Replay, suite
-
-    player = PolicyPlayer(RT1Policy(copy.deepcopy(model), contract))  # type: ignore[arg-type]
-    env, replay = world_for(contract, suite(_PREVIEW_SUITE)), Replay(image_size=_PREVIEW_SIZE)
-    try:
-        tried = [try_scene(player, env, FIRST_SEEDS["validation"] + k) for k in range(episodes)]
-        last = [replay.pictures(trial.scene, trial.film[-1:])[0] for trial in tried]
-    finally:
-        env.close()
-        replay.close()
-    won = sum(trial.success for trial in tried)
-    contact_sheet(np.stack(last), columns=min(10, episodes)).save(path.with_stem(f"{path.stem}-success-{won}-of-{episodes}"))
-
-
-def _card(data: LeRobotDataset) -> str:
-    provenance = data.provenance
-    return (
-        f"Trained on {len(data.episodes)} demonstrations ({len(data)} frames at {data.info['fps']} Hz) by the scripted expert, scene seeds from"
-        f" {provenance.get('seed')} on; a disturbance of three steps begins at a step with chance {provenance.get('noise')}; {len(provenance.get('failed_seeds', []))} failed"
-        f" episodes left out. Data fingerprint {data.fingerprint}. The blocks show OpenMoji drawings: these weights are CC BY-SA 4.0."
+    return train(
+        network,
+        loss_fn,
+        lambda indices: examples.sight_batch(indices, recipe.network, recipe.stills),
+        recipe.sight,
+        out / "sight",
+        resume=resume,
+        **described(recipe, examples),
     )
+
+
+def _of(prefix: str, batch: Batch) -> Batch:
+    return {name.removeprefix(prefix): value for name, value in batch.items() if name.startswith(prefix)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 import gymnasium
 import numpy as np
@@ -15,7 +16,7 @@ from ornstein.core.errors import OrnsteinError
 from ornstein.simulation.tabletop import Expert, Look, Scene, TabletopEnv, Task, Variation, contract, sample_scene
 from ornstein.simulation.tabletop.arms import ARMS
 from ornstein.simulation.tabletop.environment import WORKSPACE_HIGH, WORKSPACE_LOW, euler_angles, euler_matrix
-from ornstein.simulation.tabletop.model import FRONT_FOVY
+from ornstein.simulation.tabletop.model import DRAWER_TRAVEL, FRONT_FOVY
 from ornstein.simulation.tabletop.scene import Block, Bowl, Cabinet
 from ornstein.simulation.tabletop.world import project
 
@@ -206,7 +207,7 @@ def test_an_expert_succeeds_and_a_still_hand_does_not(env: TabletopEnv) -> None:
 
 
 def test_pointers_say_what_is_moved_and_where_to(env: TabletopEnv) -> None:
-    """Against the scene's own places, projected; and while a block is pushed, its goal stays where it was."""
+    """Against the scene's own places, projected; and while a block is pushed, its goal stays ahead of it."""
     scene = Scene(
         (Block("red apple", 0.50, -0.05), Block("rocket", 0.60, 0.1, 0.3)),
         (Task("push", 0, direction="right"),),
@@ -232,6 +233,27 @@ def test_pointers_say_what_is_moved_and_where_to(env: TabletopEnv) -> None:
     expert = Expert()
     for _ in range(20):
         env.step(expert.act(env))
-    moved, still = env.pointers()
-    np.testing.assert_allclose(still, goal, atol=1e-6)
+    moved, ahead = env.pointers()
+    pushed = env.world.moment().positions[0]
+    np.testing.assert_allclose(ahead, project(env.world, "front", pushed + np.array([0.0, 0.07, 0.0])), atol=1e-6)
     assert moved[0] > target[0] + 0.05
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_drawers_goal_is_where_its_handle_comes_to(env: TabletopEnv, side: Literal["left", "right"]) -> None:
+    """Told before the expert opens it, against where the handle then is."""
+    scene = Scene((), (Task("open_drawer"),), "open the drawer", cabinet=Cabinet(0.45, side))
+    env.reset(options={"scene": scene})
+    closed, goal = env.pointers()
+    wide = env.world.handle_position(DRAWER_TRAVEL)
+    np.testing.assert_allclose(goal, project(env.world, "front", wide), atol=1e-6)
+    assert abs(float(goal[0] - closed[0])) > 0.1
+    expert, over, reached = Expert(), False, closed
+    while not over:
+        told = env.world.handle_position(env.world.moment().drawer)
+        np.testing.assert_allclose(told, env.world.handle_position(), atol=1e-9)
+        *_, terminated, truncated, _info = env.step(expert.act(env))
+        over, reached = terminated or truncated, env.pointers()[0]
+    assert np.linalg.norm(reached - goal) < 0.3 * np.linalg.norm(closed - goal)
+    np.testing.assert_allclose(env.world.handle_position(DRAWER_TRAVEL), wide, atol=1e-6)
+    np.testing.assert_allclose(env.pointers_of(Task("close_drawer"))[1], closed, atol=1e-6)

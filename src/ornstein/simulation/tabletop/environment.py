@@ -15,6 +15,7 @@ from ornstein.core.contract import Camera, Channel, EmbodimentContract
 from ornstein.core.errors import DataError, unknown_name
 from ornstein.simulation.tabletop.arms import ARMS
 from ornstein.simulation.tabletop.canvas import Canvas
+from ornstein.simulation.tabletop.model import DRAWER_TRAVEL
 from ornstein.simulation.tabletop.painting import illuminate
 from ornstein.simulation.tabletop.progress import Progress
 from ornstein.simulation.tabletop.sampling import Variation, sample_scene
@@ -212,20 +213,25 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
         """What the current task moves and where to, in the front picture, (column, row) in [−1, 1]: for training aids, never for
         policies.
 
-        A drawer's handle and a block to be lifted have no other place to go to: for them both are the same.
+        A block to be lifted has no other place to go to: for it both are the same. A drawer's handle goes to where it is when the drawer is
+        open, or closed: that tells on which side the drawer is.
         """
         if self.scene is None:
             raise DataError("call reset first")
         return self.pointers_of(self.progress.task)
 
     def pointers_of(self, task: Task) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The same for any task of this scene, as if it began where the current one did."""
+        """The same for any task of this scene."""
         if self.scene is None:
             raise DataError("call reset first")
         now = self.world.moment()
-        moved = self.world.handle_position() if task.block is None else now.positions[task.block]
-        goal = goal_position(self.scene, task, now, self.progress.history)
-        return project(self.world, "front", moved), project(self.world, "front", moved if goal is None else goal)
+        if task.block is None:
+            moved, goal = self.world.handle_position(), self.world.handle_position(DRAWER_TRAVEL * (task.skill == "open_drawer"))
+        else:
+            moved = now.positions[task.block]
+            towards = goal_position(self.scene, task, now)
+            goal = moved if towards is None else towards
+        return project(self.world, "front", moved), project(self.world, "front", goal)
 
     def heading_of(self, task: Task) -> NDArray[np.float32]:
         """(sin 4ψ, cos 4ψ) of the heading ψ of the block that a task moves, which a quarter turn leaves alone; (0, 0) where it moves none:

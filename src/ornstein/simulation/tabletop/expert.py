@@ -17,7 +17,7 @@ from ornstein.core.errors import DataError
 from ornstein.simulation.tabletop.environment import MAX_ROTATION, MAX_TRANSLATION
 from ornstein.simulation.tabletop.model import BOWL_HEIGHT, BOWL_INNER, DRAWER_TRAVEL, HANDLE_TOP
 from ornstein.simulation.tabletop.scene import AREA_HIGH, AREA_LOW, distance_to
-from ornstein.simulation.tabletop.success import LIFT_HEIGHT, NEAR_GAP, PUSH_DISTANCE
+from ornstein.simulation.tabletop.success import LIFT_HEIGHT, NEAR_GAP
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +32,7 @@ _OPEN, _CLOSED = 0.0, 1.0
 _OPENED = 0.08
 _HANDLE_Z, _PUSH_Z = 0.070, 0.022
 _MOST_TURN = 1.30
+_PUSH_SPEED, _PUSH_ROOM = 0.009, 0.011
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def _place(hand: _Hand, block: int, goal: _Goal) -> _Move:
     turn = 0.0 if goal.yaw is None else _quarter_turn(goal.yaw - hand.world.block_yaw(block))
     if abs(hand.yaw + turn) > _MOST_TURN:
         turn = 0.0
-    if distance > 0.008 + _DESCENT_CONE * 0.3 * max(low - goal.z, 0.0) or abs(turn) > _YAW_ALIGNED:
+    if distance > 0.012 + _DESCENT_CONE * 0.3 * max(low - goal.z, 0.0) or abs(turn) > _YAW_ALIGNED:
         if hand.tool[2] < carry - 0.01 and distance > 0.03:
             return hand.to(hand.tool[:2], carry, _CLOSED)
         return _Move(np.array([*offset, max(carry - hand.tool[2], 0.0) if distance > 0.03 else 0.0]), turn, _CLOSED)
@@ -246,22 +247,23 @@ def _goal(hand: _Hand, task: Task) -> _Goal:
     if task.skill == "place_in_bowl" and scene.bowl is not None:
         return _Goal(scene.bowl.x, scene.bowl.y, BOWL_HEIGHT * 0.6)
     if task.skill == "place_on_mat" and task.mat is not None:
-        return _Goal(scene.mats[task.mat].x, scene.mats[task.mat].y, 0.001, 0.0)
+        return _Goal(scene.mats[task.mat].x, scene.mats[task.mat].y, 0.001)
     assert task.reference is not None
     x, y = hand.now.positions[task.reference][:2]
-    yaw = hand.world.block_yaw(task.reference)
     if task.skill == "stack":
-        return _Goal(float(x), float(y), hand.size + 0.001, yaw)
+        return _Goal(float(x), float(y), hand.size + 0.001)
     return _beside(hand, _block(task), task.reference)
 
 
 def _beside(hand: _Hand, block: int, reference: int) -> _Goal:
-    """A free place next to the reference, as near as may be to where the block came from: decided by the scene, not by where it is now."""
-    start, now = hand.env.progress.history.start.positions, hand.now.positions
+    """A free place next to the reference, as near as may be to where the block is."""
+    now = hand.now.positions
     base = now[reference][:2]
-    came = math.atan2(*(start[block][:2] - base)[::-1])
+    away = now[block][:2] - base
+    came = math.atan2(away[1], away[0])
     others = [now[k][:2] for k in range(len(hand.scene.blocks)) if k not in (block, reference)]
-    apart = hand.size + 0.55 * NEAR_GAP
+    # Anything near enough is fine, so that a hand which arrived need not be put right by millimetres.
+    apart = min(max(float(np.hypot(*away)), hand.size + 0.45 * NEAR_GAP), hand.size + 0.75 * NEAR_GAP)
     best, least = None, math.inf
     for turn in np.linspace(-math.pi, math.pi, 24, endpoint=False):
         place = base + apart * np.array([math.cos(came + turn), math.sin(came + turn)])
@@ -280,31 +282,26 @@ def _beside(hand: _Hand, block: int, reference: int) -> _Goal:
 
 
 def _push(hand: _Hand, task: Task) -> _Move:
-    """Behind the block with closed fingers, down, and along."""
-    block = _block(task)
+    """Behind the block with closed fingers, down, and along until the task is done."""
+    position = hand.now.positions[_block(task)][:2]
     assert task.direction is not None
     step = np.array(DIRECTIONS[task.direction])
-    start = hand.env.progress.history.start.positions[block][:2]
-    position = hand.now.positions[block][:2]
     side = np.array([-step[1], step[0]])
-    along = float((position - start) @ step)
-    if along >= PUSH_DISTANCE + 0.008:  # far enough: leave it alone
-        return _Move(np.array([*(-0.02 * step), 0.0]), 0.0, _CLOSED)
     tool = hand.tool[:2] - position
-    drift = float((position - start) @ side)
-    room = hand.size / 2 * 1.35 + 0.022
-    ready = position - room * step
-    if hand.tool[2] < _PUSH_Z + 0.012 and -float(tool @ step) > hand.size / 2 and abs(float(tool @ side)) < 0.02:
-        # Rubber fingers stick to the block: it goes where they go, aside too.
-        back = float(np.clip(-0.6 * drift, -0.008, 0.008))
-        way = min(0.02, PUSH_DISTANCE + 0.012 - along) * step + back * side
-        return _Move(np.array([*way, _PUSH_Z - hand.tool[2]]), -hand.yaw, _CLOSED)
+    behind, aside = -float(tool @ step), float(tool @ side)
+    if hand.tool[2] < _PUSH_Z + 0.012 and hand.size / 2 < behind < 0.09 and abs(aside) < 0.02:
+        # Rubber fingers stick to the block: it goes where they go. How far it went nobody can see, so it goes on at one speed.
+        way = min(_PUSH_SPEED + max(behind - _PUSH_ROOM - hand.size / 2, 0.0), MAX_TRANSLATION)
+        return _Move(np.array([*(way * step), _PUSH_Z - hand.tool[2]]), -hand.yaw, _CLOSED)
+    ready = position - (hand.size / 2 + _PUSH_ROOM + 0.02) * step
     off = float(np.hypot(*(ready - hand.tool[:2])))
-    if off > 0.008:
-        if hand.tool[2] < hand.size + 0.03:
-            return hand.rise(_CLOSED)
-        return hand.to(ready, max(hand.style.hover + 0.02, hand.size + 0.035), _CLOSED, -hand.yaw)
-    return hand.to(ready, _PUSH_Z, _CLOSED, -hand.yaw)
+    clear = hand.size + 0.035
+    if off > 0.05 and hand.tool[2] < clear - 0.01:  # rise before crossing over blocks
+        return hand.rise(_CLOSED)
+    # A funnel: the nearer to the place, the lower.
+    return hand.to(
+        ready, _PUSH_Z + min(max(off - 0.012, 0.0) * 2.5, max(hand.style.hover + 0.02, clear) - _PUSH_Z), _CLOSED, -hand.yaw
+    )
 
 
 def _drawer(hand: _Hand, *, opening: bool) -> _Move:

@@ -7,10 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ornstein.core.errors import DataError
-from ornstein.simulation.rendering import mujoco_module
 from ornstein.simulation.tabletop.arms import ARM7, Arm
 from ornstein.simulation.tabletop.canvas import Canvas
 from ornstein.simulation.tabletop.painting import illuminate
@@ -19,6 +15,7 @@ from ornstein.simulation.tabletop.world import TabletopWorld
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from ornstein.simulation.tabletop.scene import Scene
@@ -35,7 +32,6 @@ class Replay:
         Raises:
             RenderingError: there is no headless GL.
         """
-        self._mujoco = mujoco_module()
         self._size = image_size
         self._world = TabletopWorld(arm)
         self._canvas = Canvas(self._world.model, image_size)
@@ -49,10 +45,7 @@ class Replay:
         self._build(scene)
         drawn = []
         for pose in film:
-            if np.shape(pose) != self._world.data.qpos.shape:
-                raise DataError(f"a pose of this world has {self._world.data.qpos.shape} coordinates, got {np.shape(pose)}")
-            self._world.data.qpos[:] = pose
-            self._mujoco.mj_forward(self._world.model, self._world.data)
+            self._world.pose(pose)
             drawn.append(self._canvas.picture(self._world.data, camera, self._size))
         return drawn
 

@@ -93,14 +93,14 @@ def is_spoiled(scene: Scene, task: Task, now: Moment, history: History) -> bool:
             return False
 
 
-def goal_position(scene: Scene, task: Task, now: Moment, history: History) -> NDArray[np.float64] | None:
-    """Where the task takes its block [m]; None for a block that is lifted and for the drawer."""
+def goal_position(scene: Scene, task: Task, now: Moment) -> NDArray[np.float64] | None:
+    """Where the task takes its block [m], as the present moment tells; None for a block that is lifted and for the drawer."""
     match task.skill:
         case "move_near" | "stack":
             return now.positions[_number(task.reference)]
         case "push":
             step = DIRECTIONS[task.direction] if task.direction is not None else (0.0, 0.0)
-            return history.start.positions[_number(task.block)] + PUSH_DISTANCE * np.array([*step, 0.0])
+            return now.positions[_number(task.block)] + PUSH_DISTANCE * np.array([*step, 0.0])
         case "place_in_bowl" if scene.bowl is not None:
             return np.array([scene.bowl.x, scene.bowl.y, 0.0])
         case "place_on_mat":

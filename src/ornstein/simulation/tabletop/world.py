@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ornstein.core.errors import DataError
 from ornstein.simulation.rendering import mujoco_module
 from ornstein.simulation.tabletop.arms import ARM7, Arm
 from ornstein.simulation.tabletop.kinematics import ToolController
@@ -78,11 +79,14 @@ class TabletopWorld:
             for name, bodies in (("bowl", ("bowl",)), ("cabinet", ("cabinet", "drawer")))
         }
         self.film: list[NDArray[np.float32]] | None = None
+        #: The last one, and the state that it is of.
+        self._moment: tuple[NDArray[np.float64], Moment] | None = None
 
     def build(self, scene: Scene) -> None:
         """Put the arm at home with an open gripper and the scene's things on the table; the rest is parked below it."""
         mujoco, data, model = self._mujoco, self.data, self.model
         mujoco.mj_resetData(model, data)
+        self._moment = None
         travel = self.arm.gripper.travel
         data.qpos[: self._joints] = data.ctrl[: self._joints] = self.arm.home
         data.qpos[self._fingers_at] = data.ctrl[self._joints] = travel
@@ -103,6 +107,17 @@ class TabletopWorld:
         mujoco.mj_forward(model, data)
         mujoco.mj_step(model, data, nstep=_SETTLING_STEPS)
         self._expose()
+
+    def pose(self, coordinates: NDArray[np.float32]) -> None:
+        """Put everything as it was at one instant of a film of the scene that was built last.
+
+        Raises:
+            DataError: a pose has another number of coordinates than this world.
+        """
+        if np.shape(coordinates) != self.data.qpos.shape:
+            raise DataError(f"a pose of this world has {self.data.qpos.shape} coordinates, got {np.shape(coordinates)}")
+        self.data.qpos[:] = coordinates
+        self._mujoco.mj_forward(self.model, self.data)
 
     def _resize(self, slot: int, half: float) -> None:
         """All that MuJoCo derives from a cube's size when it compiles a model."""
@@ -174,12 +189,23 @@ class TabletopWorld:
         axis = matrix[:, int(np.argmin(np.abs(matrix[2])))]
         return float(np.arctan2(axis[1], axis[0]))
 
-    def handle_position(self) -> NDArray[np.float64]:
-        """The middle of the drawer's handle [m], shape (3,)."""
-        return np.array(self.data.geom_xpos[self.model.geom("handle").id])
+    def handle_position(self, opening: float | None = None) -> NDArray[np.float64]:
+        """The middle of the drawer's handle [m], shape (3,): now, or where it would be with the drawer so far open [m]."""
+        now = np.array(self.data.geom_xpos[self.model.geom("handle").id])
+        if opening is None:
+            return now
+        joint = self.model.joint("drawer").id
+        way: NDArray[np.float64] = self.data.xaxis[joint] * (opening - self.data.qpos[self._drawer])
+        return now + way
 
     def moment(self) -> Moment:
-        """What is where, now."""
+        """What is where, now. Whoever judges, advises and draws one step asks for the same one: it is worked out once."""
+        at = np.array([*self.data.qpos, *self.data.qvel, self.data.time])
+        if self._moment is None or not np.array_equal(self._moment[0], at):
+            self._moment = at, self._look()
+        return self._moment[1]
+
+    def _look(self) -> Moment:
         data, n = self.data, self.blocks
         rotations = data.xmat[self._bodies[:n]].reshape(n, 3, 3)
         fingers: list[set[str]] = [set() for _ in range(n)]

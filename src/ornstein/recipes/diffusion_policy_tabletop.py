@@ -1,0 +1,124 @@
+"""Recipe `diffusion-policy-tabletop`: chunks of actions out of noise (Chi et al. 2023, "Diffusion Policy"), or by any other head.
+`ornstein train diffusion-policy-tabletop [--action-head flow]`.
+
+It looks through the eyes of a finished RT-1, which do not change, so that arms can be compared on the same sight, data and budget; and it trains
+on what those eyes saw in each frame, computed once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ornstein.actions import ChunkExecution, HeadName
+from ornstein.core.checks import require_at_least, require_seeds, require_shares
+from ornstein.data.joined_datasets import shares
+from ornstein.recipes.rt1_examples import RT1Examples
+from ornstein.recipes.rt1_practice import learn_to_act, loaded
+from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe
+from ornstein.training import Optimization
+
+if TYPE_CHECKING:
+    from ornstein.policies import RT1, RT1Config
+    from ornstein.training import TrainResult
+
+
+def _optimization() -> Optimization:
+    return Optimization(
+        steps=6000,
+        batch_size=512,
+        learning_rate=1e-3,
+        warmup_steps=150,
+        weight_decay=0.02,
+        ema_decay=0.998,
+        checkpoint_every=250,
+        preview_every=2000,
+    )
+
+
+@dataclass(frozen=True)
+class DiffusionPolicyTabletopRecipe:
+    """Every hyper-parameter of the policy.
+
+    eyes: a shipped RT-1, or the folder of one, that reads and sees. All else as in `RT1TabletopRecipe`; the arm learns from demonstrations alone.
+    """
+
+    eyes: str = "rt1-tabletop"
+    action_head: HeadName = "diffusion"
+    num_bins: int = 256
+    chunk: int = 8
+    execute: int = 4
+    ensemble_decay: float | None = None
+    optimization: Optimization = field(default_factory=_optimization)
+    data: Path | None = None
+    also: tuple[Path, ...] = ()
+    weights: tuple[float, ...] = ()
+    cache: Path | None = None
+    episodes: int = 6000
+    data_seed: int = 0
+    disturbance: float = 0.05
+    vary: tuple[Literal["lights", "table", "camera", "sizes"], ...] = ("lights", "table")
+    plain: bool = True
+    smoothing_bins: float = 1.5
+    word_dropout: float = 0.2
+    place_noise: float = 0.01
+    preview_episodes: int = 40
+
+    def __post_init__(self) -> None:
+        require_seeds(data_seed=self.data_seed)
+        require_at_least(1, episodes=self.episodes, preview_episodes=self.preview_episodes)
+        require_at_least(2, num_bins=self.num_bins)
+        require_at_least(0, place_noise=self.place_noise, smoothing_bins=self.smoothing_bins)
+        require_shares(disturbance=self.disturbance, word_dropout=self.word_dropout)
+        if self.weights:
+            shares([1] * (1 + len(self.also)), self.weights)  # says what is wrong with them
+        ChunkExecution(self.chunk, every=self.execute, ensemble_decay=self.ensemble_decay)  # says what is wrong with them
+
+
+def train_diffusion_policy_tabletop(recipe: DiffusionPolicyTabletopRecipe, out: Path, *, resume: bool = False) -> TrainResult:
+    """Record if the data are missing, learn to act, export to `out/model`; the success rate on a few validation scenes lands in `previews`.
+
+    Raises:
+        UnknownNameError, CheckpointError: the eyes are no RT-1. ContractError: they look at other pictures than the data have.
+    """
+    from ornstein.core.errors import ContractError
+    from ornstein.hub import find_checkpoint
+    from ornstein.training import RunFolder, initialise, main_process_first
+
+    RunFolder(out).check(resume=resume)
+    eyes, fingerprint = loaded(recipe.eyes), find_checkpoint(recipe.eyes).fingerprint
+    plan = plan_of(recipe, eyes.config)
+    with main_process_first():
+        examples = RT1Examples.prepare(plan, out)
+    size = examples.contract.cameras[0].height
+    if size != eyes.config.image_size:
+        raise ContractError(f"{recipe.eyes} looks at pictures of {eyes.config.image_size} px, the data have {size}")
+    return learn_to_act(
+        plan,
+        examples,
+        recipe.cache or out / "cache",
+        recipe.optimization,
+        initialise(partial(_behind, eyes, examples), recipe.optimization.seed),
+        None,
+        out,
+        resume=resume,
+        recipe_name="diffusion-policy-tabletop",
+        hyper_parameters={**asdict(recipe), "eyes_fingerprint": fingerprint},
+        card=f"It looks through the eyes of `{recipe.eyes}` ({fingerprint}), which were not trained further.",
+    )
+
+
+def plan_of(recipe: DiffusionPolicyTabletopRecipe, network: RT1Config) -> RT1TabletopRecipe:
+    """The stage of `rt1-tabletop` that this is, with a network like that."""
+    settings = {one.name: getattr(recipe, one.name) for one in fields(recipe) if one.name != "eyes"}
+    return RT1TabletopRecipe(**settings, network=network, views=0, sentences=0, scenes=())
+
+
+def _behind(eyes: RT1, examples: RT1Examples) -> RT1:
+    """A fresh arm behind them."""
+    network = examples.network(eyes.config)
+    for part in ("reader", "nowhere", "vision", "token_learner", "aids"):
+        getattr(network, part).load_state_dict(getattr(eyes, part).state_dict())
+    return network

@@ -1,0 +1,214 @@
+"""How an arm practises with eyes that no longer change, and what its checkpoints say of themselves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ornstein.actions import ChunkExecution, action_chunks
+from ornstein.core.errors import CheckpointError
+from ornstein.policies import RT1
+from ornstein.recipes.rt1_examples import READINGS, RT1Examples, readings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor, nn
+
+    from ornstein.data.joined_datasets import JoinedDatasets
+    from ornstein.data.lerobot import LeRobotDataset
+    from ornstein.recipes.rt1_corrections import Corrections
+    from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe
+    from ornstein.training import Batch, Optimization, TrainResult
+
+#: The scenes that it learns from and is tried in.
+SUITE = "all"
+_PREVIEW_SIZE = 160
+
+
+def learn_to_act(
+    recipe: RT1TabletopRecipe,
+    examples: RT1Examples,
+    cache: Path,
+    optimization: Optimization,
+    network: RT1,
+    advice: Corrections | None,
+    out: Path,
+    *,
+    resume: bool,
+    **description: Any,
+) -> TrainResult:
+    """A network's eyes no longer change, all else learns; with advice, half of each batch is of it.
+
+    Args:
+        cache: where what the eyes saw in each frame is kept. description: what `described` takes.
+    """
+    from ornstein.policies import decision_loss
+    from ornstein.training import main_process_first, train
+
+    for part in (network.reader, network.nowhere, network.vision, network.token_learner, network.aids):
+        part.requires_grad_(requires_grad=False)
+    with main_process_first():
+        practice = Practice(recipe, examples, network, examples.seen(network, cache), advice)
+
+    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        return decision_loss(
+            model,  # type: ignore[arg-type]
+            **batch,
+            rng=rng,
+            place_noise=recipe.place_noise,
+        )
+
+    return train(
+        network.train(), loss_fn, practice.batch, optimization, out, resume=resume, **described(recipe, examples, **description)
+    )
+
+
+class Practice:
+    """Batches for `decision_loss`: of demonstrations, and every second window of corrections where there are any."""
+
+    def __init__(
+        self, recipe: RT1TabletopRecipe, examples: RT1Examples, network: RT1, seen: np.ndarray, advice: Corrections | None
+    ) -> None:
+        self._examples, self._config, self._seed = examples, network.config, recipe.optimization.seed
+        self._demonstrated = seen, examples.data.states, examples.chunks
+        sentences = [episode.task for episode in examples.data.episodes]
+        self._advised = None
+        if advice is not None:
+            self._starts, self._episode_of = advice.windows(network.config.history)
+            self._sentences = [str(sentence) for sentence in advice.sentences]
+            self._advised = advice.seen, advice.states, action_chunks(advice.actions, advice.stops, recipe.chunk)
+            sentences += self._sentences
+        self._number, self._read = readings(network, examples, sentences, recipe.word_dropout, recipe.optimization.seed)
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """Window i is a function of (seed, i)."""
+        import torch
+
+        if self._advised is None:
+            return self._of(self._demonstrated, *self._examples.windows.rows(indices), indices)
+        own = indices % 2 == 0
+        drawn = [int(np.random.default_rng([self._seed, int(i), 47]).integers(len(self._starts))) for i in indices[~own]]
+        rows = self._starts[drawn][:, None] + np.arange(self._config.history)
+        told = [self._sentences[k] for k in self._episode_of[drawn]]
+        parts = [
+            self._of(self._demonstrated, *self._examples.windows.rows(indices[own]), indices[own]),
+            self._of(self._advised, rows, told, indices[~own]),
+        ]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _of(
+        self, source: tuple[np.ndarray, np.ndarray, np.ndarray], rows: np.ndarray, tasks: Sequence[str], indices: np.ndarray
+    ) -> Batch:
+        import torch
+
+        seen, states, chunks = source
+        # The same number comes again with other words left out.
+        reading = indices // 2 % READINGS
+        return {
+            "seen": torch.from_numpy(seen[rows].astype(np.float32)),
+            "words": self._read[[self._number[task] for task in tasks], reading],
+            "state": torch.from_numpy(states[rows][..., : self._config.state_size]),
+            "actions": torch.from_numpy(chunks[rows]),
+        }
+
+
+def loaded(run: str | Path) -> RT1:
+    """The network of a policy: a shipped name or a folder.
+
+    Raises:
+        UnknownNameError, CheckpointError: it is no RT-1 of the small kind.
+    """
+    from ornstein.hub import load
+    from ornstein.policies import RT1Policy
+
+    policy = load(run, expect="rt1")
+    assert isinstance(policy, RT1Policy)
+    if not isinstance(policy.network, RT1):
+        raise CheckpointError(f"{run} is an RT-1 at its published size: here the small one is meant")
+    return policy.network.train()
+
+
+def described(
+    recipe: RT1TabletopRecipe,
+    examples: RT1Examples,
+    *,
+    previews: bool = True,
+    recipe_name: str = "rt1-tabletop",
+    hyper_parameters: Mapping[str, Any] | None = None,
+    card: str = "",
+) -> dict[str, Any]:
+    """What the checkpoints of all stages say of themselves.
+
+    Args:
+        recipe_name, hyper_parameters: of another recipe that trains in this manner. card: goes before what is said of the data.
+    """
+
+    def preview(model: nn.Module, step: int, path: Path) -> None:
+        if previews:
+            _preview(model, examples, recipe, path)
+
+    return {
+        "recipe": recipe_name,
+        "kind": "rt1",
+        "config": {**asdict(recipe.network), "head": examples.head, "execution": _execution(recipe)},
+        "hyper_parameters": {
+            **(asdict(recipe) if hyper_parameters is None else hyper_parameters),
+            "data": str(recipe.data or ""),
+            "also": [str(folder) for folder in recipe.also],
+            "cache": str(recipe.cache or ""),
+            "data_fingerprint": examples.data.fingerprint,
+        },
+        "contract": examples.contract,
+        "preview": preview,
+        "card": f"{card} {_card(examples.data, sum(recipe.scenes))}".strip(),
+    }
+
+
+def _execution(recipe: RT1TabletopRecipe) -> dict[str, Any]:
+    return {"every": recipe.execute, "ensemble_decay": recipe.ensemble_decay}
+
+
+def _preview(model: nn.Module, examples: RT1Examples, recipe: RT1TabletopRecipe, path: Path) -> None:
+    """The last picture of each validation scene as a contact sheet, named by the success so far."""
+    import copy
+
+    from ornstein.data.pictures import contact_sheet
+    from ornstein.evaluation import FIRST_SEEDS
+    from ornstein.evaluation.trials import PolicyPlayer, try_scene, world_for
+    from ornstein.policies import RT1Policy
+    from ornstein.simulation.tabletop import Replay, suite
+
+    execution, episodes = ChunkExecution(recipe.chunk, **_execution(recipe)), recipe.preview_episodes
+    player = PolicyPlayer(RT1Policy(copy.deepcopy(model), examples.contract, execution=execution))  # type: ignore[arg-type]
+    env, replay = world_for(examples.contract, suite(SUITE)), Replay(image_size=_PREVIEW_SIZE)
+    try:
+        tried = [try_scene(player, env, FIRST_SEEDS["validation"] + k) for k in range(episodes)]
+        last = [replay.pictures(trial.scene, trial.film[-1:])[0] for trial in tried]
+    finally:
+        env.close()
+        replay.close()
+    won = sum(trial.success for trial in tried)
+    contact_sheet(np.stack(last), columns=min(10, episodes)).save(path.with_stem(f"{path.stem}-success-{won}-of-{episodes}"))
+
+
+def _card(data: LeRobotDataset | JoinedDatasets, scenes: int) -> str:
+    advice = f"; and on its advice in {scenes} scenes where this policy acted most of the time" if scenes else ""
+    from ornstein.data.joined_datasets import JoinedDatasets
+
+    parts = []
+    for one in data.sets if isinstance(data, JoinedDatasets) else (data,):
+        provenance = one.provenance
+        parts.append(
+            f"{len(one.episodes)} demonstrations ({len(one)} frames at {one.info['fps']} Hz) by the scripted expert, scene seeds from"
+            f" {provenance.get('seed')} on; a disturbance of three steps begins at a step with chance {provenance.get('noise')};"
+            f" {len(provenance.get('failed_seeds', []))} failed episodes left out"
+        )
+    return (
+        f"Trained on {'; '.join(parts)}{advice}. Data fingerprint {data.fingerprint}. The blocks show OpenMoji drawings: these weights are"
+        " CC BY-SA 4.0."
+    )
