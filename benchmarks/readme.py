@@ -61,7 +61,7 @@ def table(results: Path = RESULTS) -> str:
         ("the same, on other tables", _share(policy["suites"]["backgrounds"])),
         ("control: the sentence is about other things", _share(policy["controls"]["shuffled"])),
         ("the scripted experts, the worst of both arms' skills", f"{experts['least']:.1%}, n = 300 each"),
-        ("its eyes name a block's face, 20 pixels wide, among 48", _share(eyes["blocks_named_right_of_48"])),
+        ("the pipeline's eyes name a block's face, 20 pixels wide, among 48", _share(eyes["blocks_named_right_of_48"])),
         ("`ornstein --help`", f"{startup['help']['median']:.2f} s"),
     ]
     lines = ["| what | measured (95 % interval) |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]
