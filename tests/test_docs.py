@@ -68,3 +68,20 @@ def test_figures_of_the_full_size_rt1_are_the_measured_ones() -> None:
     assert f"{ratio['median']:.1f} times as long" in page
     assert f"{min(ratio['all']):.1f} to {max(ratio['all']):.1f} times" in page
     assert f"{beside['million_parameters']['theirs']:.0f} million" in page
+
+
+def test_figures_of_doubt_and_refusal_are_the_measured_ones() -> None:
+    page = " ".join((DOCS / "rt1.md").read_text(encoding="utf8").split())
+    found = json.loads((DOCS.parent / "benchmarks" / "results" / "doubt.json").read_text(encoding="utf8"))
+    early = found["doubt"]["of the first 15 steps"]
+    least, most = early["reliability"][0], early["reliability"][-1]
+    assert f"calibration error of {100 * early['expected_calibration_error']:.1f} %" in page
+    assert f"trusts least ({100 * least['predicted']:.0f} %) is solved in {100 * least['rate']:.0f} %" in page
+    assert f"trusts most ({100 * most['predicted']:.0f} %) in {100 * most['rate']:.0f} %" in page
+    assert f"curve is {early['auroc_of_failure']:.2f}" in page
+    assert f"for {found['presence']['pairs']} scenes" in page
+    assert f"area under the curve {found['presence']['auroc']:.3f}" in page
+    for threshold in ("0.5", "0.75", "0.9"):
+        row = found["presence"]["thresholds"][threshold]
+        alarms, caught = (100 * row[name]["rate"] for name in ("false_alarms", "caught"))
+        assert f"| {threshold} | {alarms:.1f} % | {caught:.1f} % |" in page
