@@ -85,3 +85,7 @@ def test_figures_of_doubt_and_refusal_are_the_measured_ones() -> None:
         row = found["presence"]["thresholds"][threshold]
         alarms, caught = (100 * row[name]["rate"] for name in ("false_alarms", "caught"))
         assert f"| {threshold} | {alarms:.1f} % | {caught:.1f} % |" in page
+    languages = json.loads((DOCS.parent / "benchmarks" / "results" / "languages.json").read_text(encoding="utf8"))["languages"]
+    for language, row in languages.items():
+        pick, bowl = (f"{row[skill]['successes']} of {row[skill]['n']}" for skill in ("pick", "place_in_bowl"))
+        assert f"| {language} | {pick} | {bowl} |" in page
