@@ -73,7 +73,7 @@ def test_it_learns_where_words_decide_and_only_with_them() -> None:
 
 def test_each_statement_is_judged_still_by_still() -> None:
     rng = np.random.default_rng(0)
-    film = (rng.random(1000) < 0.9).astype(float)
+    film = np.tile((rng.random(1000) < 0.9).astype(float), (3, 1))  # three runs alike
     worse, equal = film * (rng.random(1000) < 0.8), film.copy()
     parts = judge_parts(
         {
@@ -89,3 +89,9 @@ def test_each_statement_is_judged_still_by_still() -> None:
     assert parts["better than late fusion"] == "cannot tell"
     assert "better at every block than in the last alone" not in parts
     assert judge_parts({"FiLM": worse, "concatenation": film})["as good as concatenation at every block"] == "refuted"
+
+
+def test_a_lead_that_depends_on_the_training_is_none() -> None:
+    """One run of three is far better, in every still."""
+    lucky = np.array([np.ones(500), np.zeros(500), np.zeros(500)])
+    assert judge_parts({"FiLM": lucky, "no language": np.zeros((3, 500))})["FiLM is better than no language"] == "cannot tell"

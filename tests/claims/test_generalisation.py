@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ornstein.claims.generalisation import ELSEWHERE, EVALUATION_SEED, judge_parts
+from ornstein.claims.generalisation import ELSEWHERE, EVALUATION_SEED, SEEN, SEEN_BLOCKS, VARIATIONS, _interval, judge_parts
 from ornstein.evaluation import FIRST_SEEDS
 from ornstein.simulation.tabletop import SUITES
 
@@ -18,7 +18,7 @@ def rate(share: float) -> NDArray[np.bool_]:
 
 
 def judged(seen: float, there: float, blank: float = 0.05) -> dict[str, str]:
-    right = {"all": rate(seen), **{kind.suite: rate(there) for kind in ELSEWHERE}}
+    right = {SEEN: rate(seen), SEEN_BLOCKS: rate(seen), **{kind.suite: rate(there) for kind in ELSEWHERE}}
     return judge_parts(right, {"blank": rate(blank), "shuffled": rate(blank)})
 
 
@@ -43,3 +43,13 @@ def test_a_policy_that_does_as_well_without_words_follows_none() -> None:
 def test_scenes_are_nobodys_and_suites_exist() -> None:
     assert all(not first <= EVALUATION_SEED < first + 1_000_000 for first in FIRST_SEEDS.values())
     assert {kind.suite for kind in ELSEWHERE} <= set(SUITES)
+    for kind in ELSEWHERE:  # what is kept is kept of scenes of the same skills
+        assert VARIATIONS[kind.suite].skills == VARIATIONS[kind.seen].skills
+
+
+def test_a_share_of_all_or_nothing_still_has_an_interval() -> None:
+    for seen, there in ((1.0, 1.0), (1.0, 0.0)):
+        low, high = _interval(rate(there), rate(seen))
+        assert low < there / seen + 0.01
+        assert high > there / seen - 0.01
+        assert 0.001 < high - low < 0.1

@@ -141,6 +141,16 @@ def test_a_pair_is_a_function_of_its_number_and_views_are_drawn_once(
     assert len(views) == len(again) > 100
 
 
+def test_the_whole_is_every_pair_once_with_its_picture(views: PointedViews) -> None:
+    whole, still_of = views.whole()
+    assert len(still_of) == len(whole.sentences) == len(views)
+    assert set(still_of) == set(range(60))
+    some = views.at(np.arange(20))
+    for picture, sentence in zip(some.pictures, some.sentences, strict=True):
+        assert any(whole.sentences[k] == sentence and np.array_equal(whole.pictures[k], picture) for k in range(len(views)))
+    assert all(np.array_equal(whole.pictures[k], whole.pictures[k - 1]) for k in np.flatnonzero(np.diff(still_of) == 0) + 1)
+
+
 def test_mistakes_are_named(cache: Path, views: PointedViews, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="at least one view"):
         PointedViews(0, tmp_path)

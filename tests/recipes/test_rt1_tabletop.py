@@ -250,3 +250,9 @@ def test_two_processes_record_once_and_train_together(tmp_path: Path) -> None:
     policy = ornstein.load(tmp_path / "run", expect="rt1")
     assert policy.provenance["processes"] == 2
     assert len(LeRobotDataset(tmp_path / "run" / "data").episodes) == 3
+
+
+def test_chunks_cannot_be_corrected() -> None:
+    with pytest.raises(DataError, match="one action at a time"):
+        _recipe(chunk=2)
+    assert _recipe(chunk=2, scenes=()).chunk == 2

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 from scipy import stats
 
-from ornstein.actions import HEADS
-from ornstein.claims.arms import CHUNK, EVALUATION_SEED, EXECUTE, milliseconds_a_chunk, train_and_try
+from ornstein.actions import HEADS, HeadName, UniformBins
+from ornstein.claims.arms import CHUNK, EVALUATION_SEED, EXECUTE, EYES, milliseconds_a_chunk, train_and_try
+from ornstein.claims.comparison import over_runs_and_scenes
 from ornstein.claims.drawing import plot
 from ornstein.claims.jobs import run_each
 from ornstein.claims.outcome import Measure, Outcome, combined, mean_measure
-from ornstein.claims.two_right_answers import PLANE, STEPS, Plane, Walker
-from ornstein.evaluation import paired_bootstrap, wilson_interval
+from ornstein.claims.tabletop_trials import fingerprint
+from ornstein.claims.two_right_answers import PLANE, Plane, Walker
+from ornstein.evaluation import wilson_interval
 from ornstein.training import initialise
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ _LEARNED, _LESSER = 0.8, 0.3
 _LEVEL = 0.05
 _BUDGET = {"episodes": 1500, "steps": 2000, "scenes": 100, "placements": 40}
 _QUICK = {"episodes": 4, "steps": 2, "scenes": 1, "placements": 1}
-TOKENS, REGRESSION = "uniform-bins", "regression-l2"
+TOKENS: HeadName = "uniform-bins"
+REGRESSION: HeadName = "regression-l2"
 Found = list[dict[str, Any]]
 _T = TypeVar("_T")
 
@@ -89,13 +92,14 @@ def heads_compared(folder: Path, quick: bool) -> Outcome:
     heads = (TOKENS, REGRESSION) if quick else tuple(HEADS)
     plane = _plane(folder / "plane", heads, seeds, workers, quick=quick)
     arms = _arms(folder / "tabletop", heads, seeds, workers, quick=quick)
-    runs = {name: found[0]["run"] for name, found in arms.items() if name in heads}
+    runs: dict[str, str] = {name: found[0]["run"] for name, found in arms.items() if name in heads}
     times = milliseconds_a_chunk(runs, quick=quick)
     parts = judge_parts(plane.stepwise, plane.learned, arms)
     return Outcome(
         combined(parts),
         "; ".join(f"{part}: {verdict}" for part, verdict in parts.items()),
         (
+            Measure("control, untrained: right of what is drawn, step by step", 100 * _untrained(), n=_PATHS, unit="%"),
             *_plane_measures(plane.stepwise, "step by step", plane.stops),
             *_plane_measures(plane.chunked, "whole ways", plane.stops),
             *(_learned_measure(head, found) for head, found in plane.learned.items()),
@@ -103,7 +107,7 @@ def heads_compared(folder: Path, quick: bool) -> Outcome:
                 _over_seeds(f"miss on the plane, {n} bins", [one["error_mm"] for one in found], "mm")
                 for n, found in plane.fine.items()
             ),
-            *(Measure(f"miss that rounding alone makes, {n} bins", rounding_error(n), unit="mm") for n in plane.fine),
+            *(Measure(f"floor: miss that rounding alone makes, {n} bins", rounding_error(n), unit="mm") for n in plane.fine),
             *(measure for name, found in arms.items() for measure in _arm_measures(name, found)),
             *(Measure(f"time a chunk, {name}", value, unit="ms") for name, value in times.items()),
         ),
@@ -114,6 +118,11 @@ def heads_compared(folder: Path, quick: bool) -> Outcome:
             "tabletop": {**(_QUICK if quick else _BUDGET), "first_scene": EVALUATION_SEED, "chunk": CHUNK, "executed": EXECUTE},
         },
     )
+
+
+def _untrained() -> float:
+    walker = initialise(partial(Walker, TOKENS, whole=False, seed=0), 0)
+    return float(walker.walk(Plane.sample(_PATHS, np.random.default_rng(_PLANE_SEED)), 0).right.mean())
 
 
 def _plane(folder: Path, heads: tuple[str, ...], seeds: tuple[int, ...], workers: int, *, quick: bool) -> OnThePlane:
@@ -146,10 +155,13 @@ def _grouped(flat: Sequence[_T], size: int) -> list[list[_T]]:
 
 
 def rounding_error(num_bins: int) -> float:
-    """How far, on average [mm], eight steps that are rounded to bins of the plane's actions end from where they should: the mean of a normal
-    vector's length, each of whose coordinates is the sum of eight errors that are uniform over a bin."""
-    width = float(PLANE.action_high[0] - PLANE.action_low[0]) / num_bins
-    return 1000 * width * float(np.sqrt(STEPS / 12) * np.sqrt(np.pi / 2))
+    """The median distance from the goal [mm] of demonstrations whose steps are rounded to bins. Steps along the plane are all alike, so their
+    errors add up."""
+    plane = Plane.sample(_PATHS, np.random.default_rng(_PLANE_SEED))
+    steps = np.diff(plane.demonstrations(np.ones(_PATHS, bool)), axis=1).astype(np.float32)
+    bins = UniformBins.from_contract(PLANE, num_bins)
+    rounded = bins.decode(bins.encode(steps)[0])
+    return 1000 * float(np.median(np.linalg.norm((rounded - steps).sum(1), axis=-1)))
 
 
 def _arms(folder: Path, heads: tuple[str, ...], seeds: tuple[int, ...], workers: int, *, quick: bool) -> dict[str, Found]:
@@ -157,7 +169,14 @@ def _arms(folder: Path, heads: tuple[str, ...], seeds: tuple[int, ...], workers:
     kinds = {head: (head, 256) for head in heads}
     kinds |= {} if quick else {f"{TOKENS}, {n} bins": (TOKENS, n) for n in _BINS_OF_ARMS}
     jobs = [
-        {"head": head, "seed": seed, "num_bins": n, "folder": str(folder), "budget": _QUICK if quick else _BUDGET}
+        {
+            "head": head,
+            "seed": seed,
+            "num_bins": n,
+            "folder": str(folder),
+            "budget": _QUICK if quick else _BUDGET,
+            "eyes": fingerprint(EYES),
+        }
         for head, n in kinds.values()
         for seed in seeds
     ]
@@ -190,20 +209,20 @@ def _more_often(mine: tuple[int, int], theirs: tuple[int, int]) -> Verdict:
 def _both(stepwise: dict[str, Found]) -> Verdict:
     """More of the paths are right than of regression's, and in every run each way has its share of them."""
     mine, theirs = ([one["right"][-1] for one in stepwise[head]] for head in (TOKENS, REGRESSION))
-    if len(mine) < 2 or stats.ttest_ind(mine, theirs, equal_var=False).pvalue >= _LEVEL:
+    if len(mine) < 2 or not stats.ttest_ind(mine, theirs, equal_var=False).pvalue < _LEVEL:  # not a number where none varies
         return "cannot tell"
     balanced = all(one["above"] is not None and _LESSER <= one["above"] <= 1 - _LESSER for one in stepwise[TOKENS])
     return "supported" if balanced and np.mean(mine) > np.mean(theirs) else "refuted"
 
 
 def _solve_more(mine: Found, theirs: Found) -> Verdict:
-    low, high = paired_bootstrap(_by_scene(mine), _by_scene(theirs), np.random.default_rng(0))
+    low, high = over_runs_and_scenes(_solved(mine), _solved(theirs))
     return "supported" if low > 0 else "refuted" if high < 0 else "cannot tell"
 
 
-def _by_scene(found: Found) -> NDArray[np.float64]:
-    """Share of the seeds that solved each scene."""
-    return np.array([one["solved"] for one in found], dtype=np.float64).mean(0)
+def _solved(found: Found) -> NDArray[np.float64]:
+    """(runs, scenes)."""
+    return np.array([one["solved"] for one in found], dtype=np.float64)
 
 
 def _plane_measures(found: dict[str, Found], where: str, stops: list[int]) -> list[Measure]:
@@ -232,10 +251,10 @@ def _learned_measure(head: str, found: Found) -> Measure:
 
 
 def _arm_measures(name: str, found: Found) -> list[Measure]:
-    each = _by_scene(found)
-    low, high = paired_bootstrap(each, np.zeros_like(each), np.random.default_rng(0))
+    each = _solved(found)
+    low, high = over_runs_and_scenes(each, np.zeros_like(each))
     errors = [float(np.median(one["error_mm"])) for one in found]
-    solved = Measure(f"solved, {name}", 100 * float(each.mean()), (100 * low, 100 * high), each.size * len(found), "%")
+    solved = Measure(f"solved, {name}", 100 * float(each.mean()), (100 * low, 100 * high), each.size, "%")
     seeds = _over_seeds(f"solved, seed by seed, {name}", [100 * float(np.mean(one["solved"])) for one in found], "%")
     return [solved, seeds, _over_seeds(f"median distance from the mat's middle, {name}", errors, "mm")]
 

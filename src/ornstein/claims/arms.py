@@ -25,16 +25,17 @@ EVALUATION_SEED = 4_200_000
 _WARM_UP, _ROUNDS = 2, 15
 
 
-def train_and_try(head: str, seed: int, num_bins: int, folder: str, budget: dict[str, int], eyes: str = EYES) -> dict[str, Any]:
+def train_and_try(head: str, seed: int, num_bins: int, folder: str, budget: dict[str, int], eyes: str) -> dict[str, Any]:
     """One arm: which scenes of all skills it solved, and how far from the middle of the mat it put blocks in scenes of that skill [mm].
 
     Args:
-        folder: of the demonstrations, shared, and of the run. budget: `episodes`, `steps`, `scenes` and `placements`.
+        folder: of the demonstrations, shared, and of the runs of one budget. budget: `episodes`, `steps`, `scenes` and `placements`.
+        eyes: fingerprint of the policy whose eyes they are, so that results are never taken for those of others.
 
     Returns:
         solved, one for each scene, paired by number; error_mm, one for each scene of "place on a mat"; run, where its model is.
     """
-    run = _trained(head, seed, num_bins, Path(folder), budget, eyes)
+    run = _trained(head, seed, num_bins, Path(folder) / f"{budget['episodes']}-episodes-{budget['steps']}-steps-{eyes}", budget)
     player = load_player(str(run))
     found = {
         name: sorted(
@@ -49,7 +50,7 @@ def train_and_try(head: str, seed: int, num_bins: int, folder: str, budget: dict
     }
 
 
-def _trained(head: str, seed: int, num_bins: int, folder: Path, budget: dict[str, int], eyes: str) -> Path:
+def _trained(head: str, seed: int, num_bins: int, folder: Path, budget: dict[str, int]) -> Path:
     """The run's folder, trained there unless it is there already."""
     from ornstein.recipes.diffusion_policy_tabletop import DiffusionPolicyTabletopRecipe, train_diffusion_policy_tabletop
     from ornstein.training import RunFolder
@@ -58,7 +59,7 @@ def _trained(head: str, seed: int, num_bins: int, folder: Path, budget: dict[str
     steps = budget["steps"]
     recipe = replace(
         plan,
-        eyes=eyes,
+        eyes=EYES,
         action_head=head,  # type: ignore[arg-type]  # one of `HEADS`
         num_bins=num_bins,
         chunk=CHUNK,

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ornstein.claims.comparison import over_runs_and_scenes
 from ornstein.claims.drawing import plot
 from ornstein.claims.jobs import run_each
 from ornstein.claims.outcome import Measure, Outcome, combined
-from ornstein.evaluation import paired_bootstrap
+from ornstein.claims.tabletop_trials import fingerprint
 from ornstein.networks.attention import Attention
 from ornstein.networks.film_convnet import FiLM, FiLMConvNet
 from ornstein.training import initialise
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 CHANNELS, BLOCKS = (32, 64), (1, 3)
 EVALUATION_SEED = 17
 SEEDS = (0, 1, 2)
-_BUDGET = {"steps": 800, "batch": 64, "stills": 20_000, "held_out": 2000}
+_BUDGET = {"steps": 800, "batch": 64, "stills": 20_000, "held_out": 700}
+_READER = "rt1-tabletop"
 _TOKENS, _HEADS = 4, 4
 #: Percentage points by which one may be worse and still counts as good.
 _NEAR = 5.0
@@ -177,16 +179,20 @@ def conditioning(folder: Path, quick: bool) -> Outcome:
     ways = ("FiLM", "no language") if quick else tuple(WAYS)
     budget = {"steps": 2, "batch": 4, "stills": 20, "held_out": 8} if quick else _BUDGET
     _stills(folder, budget)  # drawn once, before several read them
-    jobs = [{"way": way, "seed": seed, "folder": str(folder), "budget": budget} for way in ways for seed in seeds]
+    jobs = [
+        {"way": way, "seed": seed, "folder": str(folder), "budget": budget, "reader": fingerprint(_READER)}
+        for way in ways
+        for seed in seeds
+    ]
     found = run_each(learn_to_point, jobs, folder / "found", "ways in", workers)
     by_way = {way: found[k * len(seeds) : (k + 1) * len(seeds)] for k, way in enumerate(ways)}
-    right = {way: np.array([one["right"] for one in runs]).mean(0) for way, runs in by_way.items()}
+    right = {way: np.array([one["right"] for one in runs]) for way, runs in by_way.items()}
     parts = judge_parts(right)
     return Outcome(
         combined(parts),
         "; ".join(f"{part}: {verdict}" for part, verdict in parts.items()),
         (
-            *(_share(name, values) for name, values in right.items()),
+            *(_share(f"control, {name}" if name == "no language" else name, values) for name, values in right.items()),
             *(
                 Measure(f"pointed right, {name}, seed {seed}", 100 * float(np.mean(one["right"])), n=len(one["right"]), unit="%")
                 for name, runs in by_way.items()
@@ -195,16 +201,19 @@ def conditioning(folder: Path, quick: bool) -> Outcome:
             *(Measure(f"numbers through which the words come in, {name}", runs[0]["numbers"]) for name, runs in by_way.items()),
         ),
         (EVALUATION_SEED, *seeds),
-        {} if quick else {"Pointed right, in per cent, by the number of blocks with FiLM": _by_blocks(right)},
+        {"Pointed right, in per cent, by the number of blocks with FiLM": _by_blocks(right)},
         budget,
     )
 
 
-def learn_to_point(way: str, seed: int, folder: str, budget: dict[str, int]) -> dict[str, Any]:
+def learn_to_point(way: str, seed: int, folder: str, budget: dict[str, int], reader: str) -> dict[str, Any]:
     """One training, and what it points at in stills that none has seen.
 
+    Args:
+        reader: fingerprint of the policy whose reader it is, so that results are never taken for those of another.
+
     Returns:
-        right: of each still, the share of its two pointers. numbers: through which the words come in.
+        right: of each still, the share of the pointers of all its sentences that are right. numbers: through which the words come in.
     """
     train, test = _stills(Path(folder), budget)
     read, width = _reader()
@@ -215,9 +224,10 @@ def learn_to_point(way: str, seed: int, folder: str, budget: dict[str, int]) -> 
         return stills, read(stills.sentences)
 
     learn(model, draw, budget["steps"], budget["batch"], seed)
-    held_out = test.at(np.arange(budget["held_out"]))
-    both = pointed_right(model, held_out, read(held_out.sentences))
-    return {"right": both.mean(1).tolist(), "numbers": model.language_numbers}
+    held_out, still_of = test.whole()
+    both = pointed_right(model, held_out, read(held_out.sentences)).mean(1)
+    right = np.bincount(still_of, both) / np.bincount(still_of)
+    return {"right": right.tolist(), "numbers": model.language_numbers}
 
 
 def _stills(folder: Path, budget: dict[str, int]) -> tuple[PointedViews, PointedViews]:
@@ -225,19 +235,19 @@ def _stills(folder: Path, budget: dict[str, int]) -> tuple[PointedViews, Pointed
     from ornstein.data.pointed_views import PointedViews
     from ornstein.simulation.tabletop import Variation
 
-    look, scenes = Variation(lights=True, table=True), max(1, budget["held_out"] // 3)
+    look = Variation(lights=True, table=True)
     train, test = (
         PointedViews(count, folder / "stills", absent=0, seed=seed, variation=look)
-        for count, seed in ((budget["stills"], 0), (scenes, EVALUATION_SEED))
+        for count, seed in ((budget["stills"], 0), (budget["held_out"], EVALUATION_SEED))
     )
     return train, test
 
 
 def judge_parts(right: dict[str, NDArray[np.float64]]) -> dict[str, Verdict]:
-    """Of the share of pointers that are right in each still, by way in: FiLM against the others, still by still."""
+    """Of the share of pointers that are right in each run and still, by way in: FiLM against the others, still by still."""
 
     def lead(other: str) -> tuple[float, float]:
-        low, high = paired_bootstrap(right["FiLM"], right[other], np.random.default_rng(0))
+        low, high = over_runs_and_scenes(right["FiLM"], right[other])
         return 100 * low, 100 * high
 
     def better(other: str) -> Verdict:
@@ -263,7 +273,7 @@ def _reader() -> tuple[Callable[[Sequence[str]], Tensor], int]:
     from ornstein.language import UniversalSentenceEncoder
     from ornstein.recipes.rt1_practice import loaded
 
-    network, encoder = loaded("rt1-tabletop").eval(), UniversalSentenceEncoder()
+    network, encoder = loaded(_READER).eval(), UniversalSentenceEncoder()
 
     def read(sentences: Sequence[str]) -> Tensor:
         with torch.no_grad():
@@ -273,15 +283,15 @@ def _reader() -> tuple[Callable[[Sequence[str]], Tensor], int]:
 
 
 def _share(name: str, values: NDArray[np.float64]) -> Measure:
-    low, high = paired_bootstrap(values, np.zeros_like(values), np.random.default_rng(0))
-    return Measure(f"pointed right, {name}", 100 * float(values.mean()), (100 * low, 100 * high), len(values), "%")
+    low, high = over_runs_and_scenes(values, np.zeros_like(values))
+    return Measure(f"pointed right, {name}", 100 * float(values.mean()), (100 * low, 100 * high), values.size, "%")
 
 
 def _by_blocks(right: dict[str, NDArray[np.float64]]) -> NDArray[np.uint8]:
     order = ("no language", "FiLM in the last block", "FiLM in the last two blocks", "FiLM without the first block", "FiLM")
-    places = np.arange(float(len(order)))
+    tried = [blocks for blocks, name in enumerate(order) if name in right]
     return plot(
-        {"FiLM": (places, np.array([100 * right[name].mean() for name in order]))},
+        {"FiLM": (np.array(tried, dtype=np.float64), np.array([100 * right[order[k]].mean() for k in tried]))},
         x="blocks with FiLM, counted from the last",
         y="pointed right (%)",
     )

@@ -111,7 +111,13 @@ class PointedViews:
 
     def at(self, indices: NDArray[np.int64]) -> PointedBatch:
         """The pairs of these numbers of the stream, drawn uniformly."""
-        chosen = [int(np.random.default_rng([self._seed, int(i), 23]).integers(len(self))) for i in indices]
+        return self._pairs([int(np.random.default_rng([self._seed, int(i), 23]).integers(len(self))) for i in indices])
+
+    def whole(self) -> tuple[PointedBatch, NDArray[np.int64]]:
+        """Every pair once, and the number of its picture, (N,)."""
+        return self._pairs(list(range(len(self)))), np.array([view for view, _ in self._said])
+
+    def _pairs(self, chosen: list[int]) -> PointedBatch:
         views, sentences = zip(*(self._said[k] for k in chosen), strict=True)
         rows = list(views)
         return PointedBatch(

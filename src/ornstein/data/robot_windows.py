@@ -41,7 +41,8 @@ class Windows:
 
 
 class RobotWindows:
-    """Windows drawn uniformly over all their possible places in all episodes; window i is a function of (seed, i)."""
+    """Windows drawn uniformly over all their possible places in all episodes, or in the data set that weights have chosen; window i is a function
+    of (seed, i)."""
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ Sampling without fresh noise on the way is a map from noise to chunks; the stude
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ _SHARED = (
     "action_head",
     "chunk",
     "execute",
+    "ensemble_decay",
     "episodes",
     "data_seed",
     "disturbance",
@@ -98,6 +100,12 @@ def train_diffusion_policy_tabletop_fast(
         examples = RT1Examples.prepare(plan, out)
         practice = Practice(plan, examples, teacher, examples.seen(teacher, recipe.cache or out / "cache"), None)
     head = {**checkpoint.config["head"], "steps": recipe.steps}
+    saw = checkpoint.provenance["hyper_parameters"].get("data_fingerprint")
+    if saw != examples.data.fingerprint:
+        print(
+            f"look at the data: {recipe.teacher} learned from {saw}, and these are {examples.data.fingerprint}; --data and --also name the same",
+            file=sys.stderr,
+        )
     student = initialise(lambda: _student(teacher, head, examples.contract), recipe.optimization.seed)
     return train(
         student,

@@ -7,6 +7,7 @@ so what they saw is kept instead of pictures.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from concurrent.futures import FIRST_COMPLETED, wait
 from typing import TYPE_CHECKING, NamedTuple
@@ -52,7 +53,7 @@ class Corrections(NamedTuple):
 
 
 def corrections(policy: Path, variation: Variation, scenes: int, seed: int, cache: Path, *, workers: int = 2) -> Corrections:
-    """In `cache` after the first time; each scene's part is a function of (the policy's weights, the scene).
+    """In `cache` after the first time; each scene's part is a function of (the policy's weights, the variation, the scene).
 
     Args:
         policy: a checkpoint of RT-1. scenes: how many, numbered from FIRST_SEED + `seed` on. workers: processes.
@@ -65,7 +66,8 @@ def corrections(policy: Path, variation: Variation, scenes: int, seed: int, cach
     from ornstein.data.recording import FIRST_EVALUATION_SEED
 
     first = FIRST_SEED + seed
-    kept = cache / f"corrections-{read_checkpoint(policy).fingerprint}-{first}-{scenes}.npz"
+    looks = hashlib.sha256(str(variation).encode()).hexdigest()[:8]
+    kept = cache / f"corrections-{read_checkpoint(policy).fingerprint}-{looks}-{first}-{scenes}.npz"
     if first + scenes > FIRST_EVALUATION_SEED:
         raise DataError(f"scenes {first} to {first + scenes - 1} would reach {FIRST_EVALUATION_SEED}, where evaluations begin")
     if not kept.exists():

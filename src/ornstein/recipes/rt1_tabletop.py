@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ornstein.actions import ChunkExecution, HeadName
 from ornstein.core.checks import require_at_least, require_seeds, require_shares
+from ornstein.core.errors import DataError
 from ornstein.data.joined_datasets import shares
 from ornstein.policies import RT1Config
 from ornstein.recipes.rt1_corrections import corrections, joined
@@ -126,6 +127,10 @@ class RT1TabletopRecipe:
             shares([1] * (1 + len(self.also)), self.weights)  # says what is wrong with them
         ChunkExecution(self.chunk, every=self.execute, ensemble_decay=self.ensemble_decay)  # says what is wrong with them
         require_at_least(0, place_noise=self.place_noise)
+        if self.scenes and self.chunk > 1:
+            raise DataError(
+                "the expert corrects one action at a time, and what it says along a policy's own way is no chunk: give --chunk 1, or no --scenes"
+            )
         require_at_least(1, **{f"scenes of round {k}": count for k, count in enumerate(self.scenes, 1)})
         require_shares(disturbance=self.disturbance, color_jitter=self.color_jitter, word_dropout=self.word_dropout)
 
