@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -95,4 +94,3 @@ def test_weights_that_make_no_sense_are_refused(weights: list[float]) -> None:
 def test_by_size_unless_weighted() -> None:
     assert shares([10, 30], None).tolist() == [0.25, 0.75]
     assert shares([10, 30], [1, 1]).tolist() == [0.5, 0.5]
-    assert json.dumps(shares([1], None).tolist()) == "[1.0]"

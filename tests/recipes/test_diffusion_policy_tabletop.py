@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -161,11 +162,11 @@ def test_a_student_says_in_one_step_what_its_teacher_says_in_ten(
     folder = tmp_path_factory.mktemp("student")
     steps = replace(recipe.optimization, steps=150, checkpoint_every=150, preview_every=150, batch_size=16, ema_decay=0.9)
     train_diffusion_policy_tabletop(replace(recipe, optimization=steps), folder / "teacher")
+    assert recipe.data is not None
+    shutil.copytree(recipe.data, folder / "teacher" / "data")  # what a run has recorded is what its student learns from
     distilled = FastDiffusionPolicyTabletopRecipe(
         teacher=str(folder / "teacher"),
         optimization=replace(steps, steps=250, checkpoint_every=250, preview_every=250),
-        data=recipe.data,
-        cache=recipe.cache,
         preview_episodes=1,
     )
     train_diffusion_policy_tabletop_fast(distilled, folder / "student")
@@ -179,6 +180,7 @@ def test_a_student_says_in_one_step_what_its_teacher_says_in_ten(
         blunt = DDIM(teacher.head.schedule, 1, prediction="sample", clip=1.0).sample(teacher.head.denoise, noise, context)
     assert (said - wanted).square().mean() < 0.3 * (blunt - wanted).square().mean()
     assert "student" in (folder / "student" / "model" / "card.md").read_text()
+    assert not (folder / "student" / "data").exists()
     with pytest.raises(CheckpointError, match="another recipe"):
         train_diffusion_policy_tabletop_fast(replace(distilled, teacher=str(folder / "student")), folder / "again")
 

@@ -56,6 +56,22 @@ class TokenDecoder(nn.Module):
         return logits.float()
 
 
+def token_cross_entropy(
+    logits: Float[Tensor, "*batch bins"], tokens: Int64[Tensor, "*batch"], smoothing_bins: float
+) -> Float[Tensor, ""]:
+    """The mean over tokens.
+
+    Args:
+        smoothing_bins: standard deviation in bins of a Gaussian around the right bin that is aimed at: neighbours are nearly right. 0: the
+            right bin alone.
+    """
+    if smoothing_bins == 0:
+        return functional.cross_entropy(logits.flatten(0, -2), tokens.flatten())
+    places = torch.arange(logits.shape[-1], device=logits.device)
+    soft = torch.softmax(-0.5 * ((places - tokens[..., None]) / smoothing_bins) ** 2, dim=-1)
+    return -(soft * logits.log_softmax(-1)).sum(-1).mean()
+
+
 class BinsHead(ActionHead):
     """Each number a token of its dimension's bins: all at once, as RT-1 does, or one after the other, each knowing those before it."""
 
@@ -115,12 +131,7 @@ class BinsHead(ActionHead):
     def loss(self, context: Tensor, actions: Tensor, rng: torch.Generator) -> Tensor:
         """Cross-entropy a token."""
         tokens = self.tokens(context, actions)
-        logits = self.logits(context, tokens)
-        if self.smoothing_bins == 0:
-            return functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
-        places = torch.arange(self.bins.num_bins, device=logits.device)
-        soft = torch.softmax(-0.5 * ((places - tokens[..., None]) / self.smoothing_bins) ** 2, dim=-1)
-        return -(soft * logits.log_softmax(-1)).sum(-1).mean()
+        return token_cross_entropy(self.logits(context, tokens), tokens, self.smoothing_bins)
 
     def sample(self, context: Tensor, rng: torch.Generator, *, greedy: bool = False) -> Tensor:
         """Bin centres."""

@@ -16,7 +16,7 @@ from scipy import stats
 
 from ornstein.actions import HEADS, HeadName, UniformBins
 from ornstein.claims.arms import CHUNK, EVALUATION_SEED, EXECUTE, EYES, milliseconds_a_chunk, train_and_try
-from ornstein.claims.comparison import over_runs_and_scenes
+from ornstein.claims.comparison import Comparison, over_runs_and_scenes
 from ornstein.claims.drawing import plot
 from ornstein.claims.jobs import run_each
 from ornstein.claims.outcome import Measure, Outcome, combined, mean_measure
@@ -208,11 +208,17 @@ def _more_often(mine: tuple[int, int], theirs: tuple[int, int]) -> Verdict:
 
 def _both(stepwise: dict[str, Found]) -> Verdict:
     """More of the paths are right than of regression's, and in every run each way has its share of them."""
-    mine, theirs = ([one["right"][-1] for one in stepwise[head]] for head in (TOKENS, REGRESSION))
-    if len(mine) < 2 or not stats.ttest_ind(mine, theirs, equal_var=False).pvalue < _LEVEL:  # not a number where none varies
+    runs = len(stepwise[TOKENS])
+    compared = Comparison("on the plane", "right", Measure("floor", 0.0), runs, more_is_better=True)
+    for head in (TOKENS, REGRESSION):
+        for one in stepwise[head]:
+            compared.add(head, one["right"][-1])
+    if compared.beats(REGRESSION, TOKENS, _LEVEL / 2):
+        return "refuted"
+    if not compared.beats(TOKENS, REGRESSION, _LEVEL / 2):
         return "cannot tell"
     balanced = all(one["above"] is not None and _LESSER <= one["above"] <= 1 - _LESSER for one in stepwise[TOKENS])
-    return "supported" if balanced and np.mean(mine) > np.mean(theirs) else "refuted"
+    return "supported" if balanced else "refuted"
 
 
 def _solve_more(mine: Found, theirs: Found) -> Verdict:

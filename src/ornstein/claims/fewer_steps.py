@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +25,7 @@ from ornstein.images import (
     manifold_scores,
     usual_bandwidth,
 )
+from ornstein.networks.weight_files import weights_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,7 +180,7 @@ def _draw(
 ) -> Drawn:
     """Pictures are kept in `folder`: an interrupted experiment, which takes hours, draws none of them twice."""
     stepper = model.sampler(way.sampler, steps, **way.settings)
-    kept = folder / "drawn" / _fingerprint(model) / f"{re.sub('[^a-zA-Z0-9]+', '-', name).strip('-')}-{steps}-of-{n}.npy"
+    kept = folder / "drawn" / weights_of(model.network) / f"{re.sub('[^a-zA-Z0-9]+', '-', name).strip('-')}-{steps}-of-{n}.npy"
     if not kept.exists():
         parts = []
         starts = range(0, n, _BATCH)
@@ -202,13 +202,6 @@ def _draw(
         _milliseconds(model, stepper, min(n, _TIMED)),
         row,
     )
-
-
-def _fingerprint(model: PixelDiffusion) -> str:
-    digest = hashlib.sha256()
-    for tensor in model.network.state_dict().values():
-        digest.update(tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def _milliseconds(model: PixelDiffusion, stepper: Sampler, n: int) -> float:

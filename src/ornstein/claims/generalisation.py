@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ornstein.claims.outcome import Measure, Outcome, combined
-from ornstein.claims.pipeline_or_policy import learned_policy
+from ornstein.claims.pipeline_or_policy import LEARNED
 from ornstein.claims.tabletop_trials import fingerprint, solved
 from ornstein.data.pictures import contact_sheet
 from ornstein.evaluation import mcnemar_exact, wilson_interval
@@ -56,14 +56,13 @@ ELSEWHERE = (
 
 
 def small_rt1(folder: Path, quick: bool) -> Outcome:
-    """V2. The shipped policy, or one by its recipe, in fresh scenes of every kind; and told nothing, or about other things."""
+    """V2. The shipped policy in fresh scenes of every kind; and told nothing, or about other things."""
     seeds = range(EVALUATION_SEED, EVALUATION_SEED + (2 if quick else 200))
-    source = learned_policy(folder, quick)
     kinds = ELSEWHERE[1:2] if quick else ELSEWHERE
     names = tuple(dict.fromkeys([SEEN, *(kind.seen for kind in kinds), *(kind.suite for kind in kinds)]))
-    right = {name: solved(name, source, VARIATIONS[name], seeds, folder) for name in names}
+    right = {name: solved(name, LEARNED, VARIATIONS[name], seeds, folder) for name in names}
     misled = {
-        control: solved(SEEN, source, VARIATIONS[SEEN], seeds, folder, control)  # type: ignore[arg-type]  # one of them
+        control: solved(SEEN, LEARNED, VARIATIONS[SEEN], seeds, folder, control)  # type: ignore[arg-type]  # one of them
         for control in (_CONTROLS[:1] if quick else _CONTROLS)
     }
     parts = judge_parts(right, misled)
@@ -80,7 +79,7 @@ def small_rt1(folder: Path, quick: bool) -> Outcome:
         ),
         (EVALUATION_SEED,),
         {"One scene of each: " + "; ".join(names): _scenes(names)},
-        {"scenes": len(seeds), "checkpoint": fingerprint(source)},
+        {"scenes": len(seeds), "checkpoint": fingerprint(LEARNED)},
     )
 
 

@@ -88,17 +88,17 @@ class Tried:
 
 
 def pipeline_or_policy(folder: Path, quick: bool) -> Outcome:
-    """V1. The pipeline as it ships, the policy by its recipe and the expert try the same fresh scenes of every condition."""
+    """V1. The pipeline and the policy as they ship, and the expert, try the same fresh scenes of every condition."""
     n = 2 if quick else 200
     conditions = CONDITIONS[4:7] if quick else CONDITIONS
-    sources = {"expert": EXPERT, "pipeline": PIPELINE, "learned": learned_policy(folder, quick)}
+    sources = {"expert": EXPERT, "pipeline": PIPELINE, "learned": LEARNED}
     seeds = range(EVALUATION_SEED, EVALUATION_SEED + n)
 
-    def tried(player: str, one: Condition, control: Control = "none") -> NDArray[np.bool_]:
+    def try_all(player: str, one: Condition, control: Control = "none") -> NDArray[np.bool_]:
         return solved(f"{player}, {one.name}", sources[player], one.variation, seeds, folder, control)
 
-    found = [Tried(one, {player: tried(player, one) for player in PLAYERS}) for one in conditions]
-    hidden = {player: tried(player, _USUAL, "blank") for player in ("pipeline", "learned")}
+    found = [Tried(one, {player: try_all(player, one) for player in PLAYERS}) for one in conditions]
+    hidden = {player: try_all(player, _USUAL, "blank") for player in ("pipeline", "learned")}
     usual = next(tried for tried in found if tried.condition is _USUAL)
     listens = {player: bool(mcnemar_exact(usual.solved[player], hidden[player]) < _LEVEL) for player in hidden}
     parts = judge_parts(found)
@@ -128,37 +128,6 @@ def judge_parts(found: list[Tried]) -> dict[str, Verdict]:
     """By condition that is judged; 5 % shared among them."""
     judged = [tried for tried in found if tried.condition.judged]
     return {tried.condition.judged: tried.verdict(_LEVEL / len(judged)) for tried in judged}
-
-
-def learned_policy(folder: Path, quick: bool) -> str:
-    """The shipped policy, or else one trained here by the recipe, which takes hours."""
-    from ornstein.hub import bundled_names
-    from ornstein.policies import RT1Config
-    from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, train_rt1_tabletop
-    from ornstein.training import RunFolder
-
-    if LEARNED in bundled_names():
-        return LEARNED
-    recipe, out = RT1TabletopRecipe(), folder / LEARNED
-    if quick:
-        small = RT1Config(image_size=64, channels=(8, 8), blocks=(1, 1), tokens=2, width=16, depth=1, heads=2)
-        steps = replace(recipe.optimization, steps=2, batch_size=2, warmup_steps=0, checkpoint_every=2, preview_every=2)
-        recipe = replace(
-            recipe,
-            network=small,
-            reading=steps,
-            sight=steps,
-            arm=steps,
-            optimization=steps,
-            episodes=2,
-            views=2,
-            sentences=20,
-            scenes=(1,),
-            preview_episodes=1,
-        )
-    if not (out / "model" / "config.json").exists():
-        train_rt1_tabletop(recipe, out, resume=RunFolder(out / "reading").begun)
-    return str(out)
 
 
 def _scenes(conditions: tuple[Condition, ...]) -> NDArray[np.uint8]:

@@ -27,27 +27,20 @@ class JoinedDatasets:
     """Reads like a `LeRobotDataset` as far as training goes. For one thread at a time.
 
     Attributes:
-        sets: the data sets. episodes: of all, numbered on. contract: theirs, with statistics of all numbers together.
+        sets: the data sets. episodes: of all, numbered on. contract: theirs, if any, with statistics of all numbers together.
     """
 
     def __init__(self, sets: Sequence[LeRobotDataset]) -> None:
         """
         Raises:
-            DataError: none is given, or one twice. ContractError: one has no contract, or another body's.
+            DataError: none is given, or one twice. ContractError: see `require_one_body`.
         """
         if not sets:
             raise DataError("there must be at least one data set to join")
         self.sets = tuple(sets)
         self.folder = self.sets[0].folder
         self.info: dict[str, Any] = self.sets[0].info
-        first = self.sets[0].contract
-        for one in self.sets:
-            if one.contract is None or first is None:
-                raise ContractError(
-                    f"{one.folder} has no contract: nobody can tell whether its numbers mean the same as the others'"
-                )
-            # Statistics are of the data and differ as they do.
-            replace(one.contract, statistics=None).require_match(first, str(one.folder), str(self.folder))
+        require_one_body(self.sets)
         twice = [
             one.folder for k, one in enumerate(self.sets) if one.fingerprint in {other.fingerprint for other in self.sets[:k]}
         ]
@@ -69,8 +62,10 @@ class JoinedDatasets:
 
     @cached_property
     def contract(self) -> EmbodimentContract | None:
+        """None where nobody signed them."""
         first = self.sets[0].contract
-        assert first is not None
+        if first is None:
+            return None
         return replace(first, statistics=NormalizationStatistics.from_arrays({STATE: self.states, ACTION: self.actions}))
 
     @property
@@ -101,6 +96,21 @@ class JoinedDatasets:
     def frames(self, camera: str) -> Iterator[NDArray[np.uint8]]:
         """See `LeRobotDataset`."""
         return chain.from_iterable(one.frames(camera) for one in self.sets)
+
+
+def require_one_body(sets: Sequence[LeRobotDataset]) -> None:
+    """
+    Raises:
+        ContractError: some have a contract and some none, or two are of different bodies.
+    """
+    first = sets[0]
+    for one in sets:
+        if (one.contract is None) != (first.contract is None):
+            unsigned = one.folder if one.contract is None else first.folder
+            raise ContractError(f"{unsigned} has no contract: nobody can tell whether its numbers mean the same as the others'")
+        if one.contract is not None and first.contract is not None:
+            # Statistics are of the data and differ as they do.
+            replace(one.contract, statistics=None).require_match(first.contract, str(one.folder), str(first.folder))
 
 
 def shares(sizes: Sequence[int], weights: Sequence[float] | None) -> NDArray[np.float64]:

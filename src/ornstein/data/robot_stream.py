@@ -11,15 +11,15 @@ and masks say which are real.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ornstein.core.checks import require_at_least
-from ornstein.core.errors import ContractError, DataError
-from ornstein.data.joined_datasets import shares
+from ornstein.core.errors import DataError
+from ornstein.data.joined_datasets import require_one_body, shares
 from ornstein.data.lerobot_format import ACTION, STATE
 
 if TYPE_CHECKING:
@@ -168,19 +168,12 @@ class RobotStream:
             self._kept_frames -= len(self._data[source].episodes[episode])
 
     def _check(self) -> None:
+        require_one_body(self._data)
         first = self._data[0]
         for one in self._data:
             missing = [camera for camera in self._cameras if camera not in one.cameras]
             if missing:
                 raise DataError(f"{one.folder} has no camera {missing[0]!r}; it has {sorted(one.cameras)}")
-            if (one.contract is None) != (first.contract is None):
-                unsigned = one.folder if one.contract is None else first.folder
-                raise ContractError(
-                    f"{unsigned} has no contract: nobody can tell whether its numbers mean the same as the others'"
-                )
-            if one.contract is not None and first.contract is not None:
-                # Statistics are of the data and differ as they do.
-                replace(one.contract, statistics=None).require_match(first.contract, str(one.folder), str(first.folder))
             keys = [STATE, ACTION, *(first.cameras[camera] for camera in self._cameras)]
             for key in keys:
                 mine, theirs = one.features.get(key), first.features.get(key)

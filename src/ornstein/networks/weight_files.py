@@ -1,15 +1,25 @@
-"""Weights that others trained, from a file."""
+"""Weights that others trained, from a file; and a name for weights."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ornstein.core.errors import CheckpointError
 
 _TORCH = (".pt", ".pth", ".bin")
+
+
+def weights_of(*parts: nn.Module) -> str:
+    """12 hexadecimal digits of their weights."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for tensor in part.state_dict().values():
+            digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

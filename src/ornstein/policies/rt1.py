@@ -103,8 +103,8 @@ class FrameByFrame(nn.Module, ABC):
 
         Args:
             pictures: uint8 with channels last, or floats in [0, 1] with channels first; at most `history` frames, oldest first.
-            sentence: the encoder's vector of the whole, then those of its word pieces, if the network reads any. state: the arm's state at each frame, in the contract's units, for a network
-                that reads it.
+            sentence: the encoder's vector of the whole, then those of its word pieces, if the network reads any.
+            state: the arm's state at each frame, in the contract's units, for a network that reads it.
         """
         if pictures.dtype == torch.uint8:
             pictures = as_floats(pictures)
@@ -140,6 +140,9 @@ class RT1(FrameByFrame):
     head: makes actions of what `decide` gives, see `ornstein.actions.ActionHead`.
     """
 
+    #: The parts that read and see; the others decide.
+    EYES = ("reader", "nowhere", "vision", "token_learner", "aids")
+
     state_mean: Tensor
     state_std: Tensor
 
@@ -152,7 +155,7 @@ class RT1(FrameByFrame):
             DataError: a description that does not fit. UnknownNameError: no such kind of head.
         """
         super().__init__()
-        self.config, self.head_description = config, dict(head)
+        self.config = config
         self.reader = SentenceReader(config.language_width, config.word_pieces)
         self.vision = FiLMConvNet(config.channels, config.blocks, config.language_width)
         grid = config.image_size // DOWNSAMPLING
@@ -165,7 +168,7 @@ class RT1(FrameByFrame):
         self.language_in = nn.Linear(config.language_width, config.width) if config.language_token else None
         tokens = config.tokens + (config.state_size > 0) + config.language_token
         self.transformer = CausalTransformer(config.width, config.depth, config.heads, config.history, tokens)
-        self.head = build_head(self.head_description, config.width, contract)
+        self.head = build_head(dict(head), config.width, contract)
         self.register_buffer("state_mean", torch.zeros(config.state_size))
         self.register_buffer("state_std", torch.ones(config.state_size))
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ornstein.actions.token_heads import token_cross_entropy
 from ornstein.policies.rt1 import POINTERS, RT1, TrainingAids, as_floats, presence
 
 if TYPE_CHECKING:
@@ -48,23 +49,18 @@ def rt1_loss(
     goals, turned = pointers.flatten(0, 1), headings.flatten(0, 1)
     if views is not None:
         floats = torch.cat([floats, _jitter(views.pictures[:, None], color_jitter, rng)[:, 0]])
-        said, goals, turned = (
-            torch.cat([said, model.read(without_words(views.sentence, word_dropout, rng))]),
-            torch.cat([goals, views.pointers]),
-            torch.cat([turned, views.headings]),
-        )
+        said = torch.cat([said, model.read(without_words(views.sentence, word_dropout, rng))])
+        goals, turned = torch.cat([goals, views.pointers]), torch.cat([turned, views.headings])
     features = model.vision(floats, said)
     seen, maps = model.token_learner(features, said)
     decided = model.decide(seen[: batch * frames].view(batch, frames, *seen.shape[1:]), words, state)
     acted = model.head.loss(decided.flatten(0, 1), actions.flatten(0, 1), rng)
     log = {"actions": acted.detach()}
-    there = torch.ones_like(goals[..., 0])
+    there, nowhere = torch.ones_like(goals[..., 0]), model.nowhere(said)
     if views is not None:
         there[batch * frames :] = views.there.to(there.dtype)
-    pointed, aligned = (
-        pointing_loss(maps, model.nowhere(said), goals, there),
-        heading_loss(model.aids.heading(seen[:, 0, :-2]), turned),
-    )
+    pointed = pointing_loss(maps, nowhere, goals, there)
+    aligned = heading_loss(model.aids.heading(seen[:, 0, :-2]), turned)
     recognised = acted.new_zeros(())
     if views is not None and names is not None:
         recognised, log["recognised"] = recognition_loss(
@@ -74,7 +70,7 @@ def rt1_loss(
         **log,
         "pointing": pointed.detach(),
         "points_right": (_points_right(maps, goals) * there).sum() / there.sum(),
-        "there_right": ((presence(maps, model.nowhere(said)) > 0.5) == (there > 0.5)).float().mean(),
+        "there_right": ((presence(maps, nowhere) > 0.5) == (there > 0.5)).float().mean(),
         "heading": aligned.detach(),
     }
 
@@ -92,13 +88,23 @@ def decision_loss(
     """The action head's loss at what is decided from tokens that were seen, and sentences that were read, before.
 
     Args:
-        place_noise: standard deviation of Gaussian noise on the tokens' places, in halves of the picture: an eye is less sure of scenes
-            that it was not trained on.
+        place_noise: see `with_place_noise`.
     """
-    noise = torch.randn(seen[..., -2:].shape, generator=rng, device=seen.device) * place_noise
-    noisy = torch.cat([seen[..., :-2], seen[..., -2:] + noise], dim=-1)
+    noisy = with_place_noise(seen, place_noise, rng)
     loss = model.head.loss(model.decide(noisy, words, state).flatten(0, 1), actions.flatten(0, 1), rng)
     return loss, {"actions": loss.detach()}
+
+
+def with_place_noise(
+    seen: Float[Tensor, "batch frames tokens channels"], amount: float, rng: torch.Generator
+) -> Float[Tensor, "batch frames tokens channels"]:
+    """Tokens whose places are a little off: an eye is less sure of scenes that it was not trained on.
+
+    Args:
+        amount: standard deviation in halves of the picture.
+    """
+    noise = torch.randn(seen[..., -2:].shape, generator=rng, device=seen.device) * amount
+    return torch.cat([seen[..., :-2], seen[..., -2:] + noise], dim=-1)
 
 
 def action_loss(
@@ -110,18 +116,12 @@ def action_loss(
         logits, tokens: the arm's seven dimensions first.
         smoothing_bins: standard deviation in bins of a Gaussian around the expert's bin; neighbours are nearly right. 0: one-hot.
     """
-    log_probabilities = logits.log_softmax(-1)
-    if smoothing_bins > 0:
-        bins = torch.arange(logits.shape[-1], device=logits.device)
-        soft = torch.softmax(-0.5 * ((bins - tokens[..., None]) / smoothing_bins) ** 2, dim=-1)
-        cross_entropy = -(soft * log_probabilities).sum(-1)
-    else:
-        cross_entropy = -log_probabilities.gather(-1, tokens[..., None]).squeeze(-1)
+    cross_entropy = token_cross_entropy(logits, tokens, smoothing_bins)
     with torch.no_grad():
         half = logits.shape[-1] // 2
         gripper = ((logits[..., 6, :].argmax(-1) >= half) == (tokens[..., 6] >= half)).float().mean()
         error = (logits[..., :3, :].argmax(-1) - tokens[..., :3]).abs().float().mean()
-    return cross_entropy.mean(), {"tokens": cross_entropy.mean().detach(), "bins_off": error, "gripper_right": gripper}
+    return cross_entropy, {"tokens": cross_entropy.detach(), "bins_off": error, "gripper_right": gripper}
 
 
 def without_words(

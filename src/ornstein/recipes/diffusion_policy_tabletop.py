@@ -12,30 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ornstein.actions import ChunkExecution, HeadName
-from ornstein.core.checks import require_at_least, require_seeds, require_shares
-from ornstein.data.joined_datasets import shares
+from ornstein.actions import HeadName
+from ornstein.policies import RT1Config
 from ornstein.recipes.rt1_examples import RT1Examples
 from ornstein.recipes.rt1_practice import learn_to_act, loaded
-from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe
+from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, arm_optimization
 from ornstein.training import Optimization
 
 if TYPE_CHECKING:
-    from ornstein.policies import RT1, RT1Config
+    from ornstein.policies import RT1
     from ornstein.training import TrainResult
-
-
-def _optimization() -> Optimization:
-    return Optimization(
-        steps=6000,
-        batch_size=512,
-        learning_rate=1e-3,
-        warmup_steps=150,
-        weight_decay=0.02,
-        ema_decay=0.998,
-        checkpoint_every=250,
-        preview_every=2000,
-    )
 
 
 @dataclass(frozen=True)
@@ -51,7 +37,7 @@ class DiffusionPolicyTabletopRecipe:
     chunk: int = 8
     execute: int = 4
     ensemble_decay: float | None = None
-    optimization: Optimization = field(default_factory=_optimization)
+    optimization: Optimization = field(default_factory=arm_optimization)
     data: Path | None = None
     also: tuple[Path, ...] = ()
     weights: tuple[float, ...] = ()
@@ -67,14 +53,7 @@ class DiffusionPolicyTabletopRecipe:
     preview_episodes: int = 40
 
     def __post_init__(self) -> None:
-        require_seeds(data_seed=self.data_seed)
-        require_at_least(1, episodes=self.episodes, preview_episodes=self.preview_episodes)
-        require_at_least(2, num_bins=self.num_bins)
-        require_at_least(0, place_noise=self.place_noise, smoothing_bins=self.smoothing_bins)
-        require_shares(disturbance=self.disturbance, word_dropout=self.word_dropout)
-        if self.weights:
-            shares([1] * (1 + len(self.also)), self.weights)  # says what is wrong with them
-        ChunkExecution(self.chunk, every=self.execute, ensemble_decay=self.ensemble_decay)  # says what is wrong with them
+        plan_of(self, RT1Config())  # says what is wrong with it
 
 
 def train_diffusion_policy_tabletop(recipe: DiffusionPolicyTabletopRecipe, out: Path, *, resume: bool = False) -> TrainResult:
@@ -119,6 +98,6 @@ def plan_of(recipe: DiffusionPolicyTabletopRecipe, network: RT1Config) -> RT1Tab
 def _behind(eyes: RT1, examples: RT1Examples) -> RT1:
     """A fresh arm behind them."""
     network = examples.network(eyes.config)
-    for part in ("reader", "nowhere", "vision", "token_learner", "aids"):
+    for part in network.EYES:
         getattr(network, part).load_state_dict(getattr(eyes, part).state_dict())
     return network

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ornstein.policies import RT1
     from ornstein.training import Batch, TrainResult
 
-NAME, TEACHER = "diffusion-policy-tabletop-fast", "diffusion-policy-tabletop"
+NAME, TEACHER_RECIPE = "diffusion-policy-tabletop-fast", "diffusion-policy-tabletop"
 #: What the student sees as its teacher did.
 _SHARED = (
     "action_head",
@@ -64,12 +64,13 @@ def _optimization() -> Optimization:
 class FastDiffusionPolicyTabletopRecipe:
     """Every hyper-parameter of the student.
 
-    teacher: a shipped policy, or the folder of one, whose head is a diffusion or a flow; the student starts as it, and only its head learns.
-    steps: in which the student makes a chunk. data, also, cache: the demonstrations that the teacher saw, recorded again if they are missing.
+    teacher: the run's folder of a policy whose head is a diffusion or a flow; the student starts as it, and only its head learns.
+    steps: in which the student makes a chunk. data, also, cache: the demonstrations that the teacher saw; those of its run unless given, recorded
+    again if they are missing.
     preview_episodes: validation scenes that are tried at every preview.
     """
 
-    teacher: str = TEACHER
+    teacher: str = f"runs/{TEACHER_RECIPE}"
     steps: int = 1
     optimization: Optimization = field(default_factory=_optimization)
     data: Path | None = None
@@ -94,6 +95,11 @@ def train_diffusion_policy_tabletop_fast(
 
     RunFolder(out).check(resume=resume)
     teacher, checkpoint = loaded(recipe.teacher), find_checkpoint(recipe.teacher)
+    recipe = replace(
+        recipe,
+        data=recipe.data or _of_its_run(recipe.teacher, "data"),
+        cache=recipe.cache or _of_its_run(recipe.teacher, "cache"),
+    )
     shown = _shown(recipe, checkpoint.provenance.get("hyper_parameters", {}))
     plan = plan_of(shown, teacher.config)
     with main_process_first():
@@ -124,12 +130,18 @@ def train_diffusion_policy_tabletop_fast(
     )
 
 
+def _of_its_run(teacher: str, name: str) -> Path | None:
+    """What the teacher's run has left, if it has."""
+    folder = Path(teacher).expanduser() / name
+    return folder if folder.is_dir() else None
+
+
 def _shown(recipe: FastDiffusionPolicyTabletopRecipe, theirs: dict[str, Any]) -> DiffusionPolicyTabletopRecipe:
     """The teacher's recipe, as far as the student shares it."""
     if not set(_SHARED) <= set(theirs) or theirs["action_head"] not in ("diffusion", "flow"):
         said = theirs.get("action_head", "another recipe")
         raise CheckpointError(
-            f"{recipe.teacher} cannot be distilled: that takes a policy of the recipe {TEACHER} with a diffusion or a flow as its head, this"
+            f"{recipe.teacher} cannot be distilled: that takes a policy of the recipe {TEACHER_RECIPE} with a diffusion or a flow as its head, this"
             f" is of {said}"
         )
     shared = {name: theirs[name] for name in _SHARED}
@@ -164,9 +176,10 @@ class Distilling:
     def __call__(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         import torch
 
+        from ornstein.policies.rt1_losses import with_place_noise
+
         seen, teacher = batch["seen"], self._teacher.to(batch["seen"].device)
-        noise = torch.randn(seen[..., -2:].shape, generator=rng, device=seen.device) * self._place_noise
-        noisy = torch.cat([seen[..., :-2], seen[..., -2:] + noise], dim=-1)
+        noisy = with_place_noise(seen, self._place_noise, rng)
         head: NoiseHead = teacher.head  # type: ignore[assignment]
         with torch.no_grad():
             context = teacher.decide(noisy, batch["words"], batch["state"])[:, -1]

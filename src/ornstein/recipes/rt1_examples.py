@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import torch
     from torch import Tensor
 
     from ornstein.core.contract import EmbodimentContract
@@ -145,6 +143,7 @@ class RT1Examples(NamedTuple):
         import torch
 
         from ornstein.core.progress import track
+        from ornstein.networks.weight_files import weights_of
 
         name = cache / f"seen-{self.data.fingerprint}-{weights_of(network.reader, network.vision, network.token_learner)}.npy"
         if not name.exists():
@@ -180,15 +179,6 @@ def readings(
             said = examples.said(different[start : start + _AT_ONCE], network.config)
             found.append(torch.stack([network.read(without_words(said, word_dropout, rng)) for _ in range(READINGS)], dim=1))
     return {sentence: k for k, sentence in enumerate(different)}, torch.cat(found).clone()
-
-
-def weights_of(*parts: torch.nn.Module) -> str:
-    """12 hexadecimal digits of their weights."""
-    digest = hashlib.sha256()
-    for part in parts:
-        for tensor in part.state_dict().values():
-            digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def _demonstrations(recipe: RT1TabletopRecipe, out: Path) -> tuple[LeRobotDataset | JoinedDatasets, EmbodimentContract]:

@@ -50,8 +50,8 @@ def learn_to_act(
     from ornstein.policies import decision_loss
     from ornstein.training import main_process_first, train
 
-    for part in (network.reader, network.nowhere, network.vision, network.token_learner, network.aids):
-        part.requires_grad_(requires_grad=False)
+    for part in network.EYES:
+        getattr(network, part).requires_grad_(requires_grad=False)
     with main_process_first():
         practice = Practice(recipe, examples, network, examples.seen(network, cache), advice)
 

@@ -56,7 +56,8 @@ def _sight() -> Optimization:
     )
 
 
-def _arm() -> Optimization:
+def arm_optimization() -> Optimization:
+    """How an arm learns."""
     return Optimization(
         steps=6000,
         batch_size=512,
@@ -96,8 +97,8 @@ class RT1TabletopRecipe:
     ensemble_decay: float | None = None
     reading: Optimization = field(default_factory=_reading)
     sight: Optimization = field(default_factory=_sight)
-    arm: Optimization = field(default_factory=_arm)
-    optimization: Optimization = field(default_factory=lambda: replace(_arm(), steps=8000))
+    arm: Optimization = field(default_factory=arm_optimization)
+    optimization: Optimization = field(default_factory=lambda: replace(arm_optimization(), steps=8000))
     data: Path | None = None
     also: tuple[Path, ...] = ()
     weights: tuple[float, ...] = ()

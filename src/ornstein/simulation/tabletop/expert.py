@@ -115,12 +115,11 @@ class _Move(NamedTuple):
 
 
 class _Goal(NamedTuple):
-    """Where a block is to be let go: its centre's x, y; its lower side's height; the heading it should have there, if any."""
+    """Where a block is to be let go: its centre's x, y; its lower side's height."""
 
     x: float
     y: float
     z: float
-    yaw: float | None = None
 
 
 class _Hand:
@@ -230,15 +229,12 @@ def _place(hand: _Hand, block: int, goal: _Goal) -> _Move:
     carry = hand.carry_height(block)
     # Where the tool is when the block's lower side is at the goal's height.
     release = float(hand.tool[2]) - low + goal.z
-    turn = 0.0 if goal.yaw is None else _quarter_turn(goal.yaw - hand.world.block_yaw(block))
-    if abs(hand.yaw + turn) > _MOST_TURN:
-        turn = 0.0
-    if distance > 0.012 + _DESCENT_CONE * 0.3 * max(low - goal.z, 0.0) or abs(turn) > _YAW_ALIGNED:
+    if distance > 0.012 + _DESCENT_CONE * 0.3 * max(low - goal.z, 0.0):
         if hand.tool[2] < carry - 0.01 and distance > 0.03:
             return hand.to(hand.tool[:2], carry, _CLOSED)
-        return _Move(np.array([*offset, max(carry - hand.tool[2], 0.0) if distance > 0.03 else 0.0]), turn, _CLOSED)
+        return _Move(np.array([*offset, max(carry - hand.tool[2], 0.0) if distance > 0.03 else 0.0]), 0.0, _CLOSED)
     if low > goal.z + 0.003:
-        return _Move(np.array([*offset, release - hand.tool[2]]), turn, _CLOSED)
+        return _Move(np.array([*offset, release - hand.tool[2]]), 0.0, _CLOSED)
     return hand.to(hand.tool[:2], hand.tool[2], hand.off_block)
 
 
