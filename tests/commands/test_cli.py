@@ -112,6 +112,8 @@ def test_unknown_names_offer_the_nearest(capsys: pytest.CaptureFixture[str]) -> 
         ("train text-to-image --data README.md", ["README.md", "that is a file"]),
         ("train text-to-image --flip", ["flip", "--data FOLDER"]),
         ("train text-to-image --init emoji-classifier", ["emoji-classifier", "'text-to-image'"]),
+        ("data preview-questions --num 0", ["--num must be at least 1"]),
+        ("data preview-questions --out sheet.jpg", ["--out takes a .png file"]),
         ("data inspect-pictures nowhere", ["no folder of pictures 'nowhere'"]),
         ("train autoencoder --network.quarter-channels 50", ["quarter_channels", "multiple of 8"]),
         ("train autoencoder --data-seed -1", ["data_seed"]),
@@ -271,3 +273,18 @@ def test_one_batch_can_be_learnt_by_heart_as_a_check(
     assert code == 0, err
     assert out.strip().endswith("vae-one-batch/model")
     assert "one batch again and again" in err
+
+
+def test_lessons_are_drawn_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from ornstein.data.questions import Lessons
+
+    sheet = tmp_path / "sheet.png"
+    code, out, _ = run(capsys, "data", "preview-questions", "--out", str(sheet), "--num", "3", "--seed", "4", "--json")
+    assert code == 0
+    expected = [[question.text for question in Lessons(seed=4).at(k).questions] for k in range(3)]
+    assert [[one["question"] for one in lesson] for lesson in json.loads(out)["lessons"]] == expected
+    assert Image.open(sheet).size == (3 * 128, 128)
+    code, out, _ = run(capsys, "data", "preview-questions", "--out", str(sheet), "--num", "2", "--split", "held-out")
+    assert code == 0
+    assert "picture 2" in out
+    assert Lessons(split="held-out").at(1).questions[0].answer in out

@@ -22,6 +22,7 @@ ACTIONS = {
     "validate": "check every file, count and number of a data set",
     "statistics": "mean, spread, range and quantiles of every number, and what looks wrong with them",
     "convert": "a LeRobotDataset v2.0, v2.1 or v3.0 as v3.0, without its bad episodes on request",
+    "preview-questions": "pictures of the vision-language data, what is asked about them and the answers",
     "inspect-pictures": "which pictures and captions of a folder a text-to-image model can be trained on",
 }
 
@@ -43,6 +44,8 @@ def data(arguments: list[str]) -> int:
             return call(_statistics, rest, "data statistics")
         case "convert":
             return call(_convert, rest, "data convert")
+        case "preview-questions":
+            return call(_preview_questions, rest, "data preview-questions")
         case "inspect-pictures":
             return call(_inspect_pictures, rest, "data inspect-pictures")
         case _:
@@ -252,4 +255,48 @@ def _inspect_pictures(
         pictures.require_some()
         if sheet is not None:
             contact_sheet(pictures.pixels[spread(len(pictures), _SHEET)]).save(sheet)
+    return 0
+
+
+def _preview_questions(
+    out: Path = Path("questions.png"),
+    num: int = 12,
+    seed: int = 0,
+    split: Literal["train", "validation", "held-out"] = "train",
+    json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
+) -> int:
+    """Draw lessons of the vision-language data that robots learn the meaning of words from: a sheet of pictures, and each one's questions and answers.
+
+    Args:
+        out: The sheet: a .png file.
+        num: How many pictures.
+        seed: Of the stream; trainings use 0.
+        split: Which stream: held-out asks for facts and sums that training never does.
+        json_output: Print JSON instead of text.
+    """
+    import json
+
+    import numpy as np
+
+    from ornstein.core.progress import track
+    from ornstein.data.pictures import contact_sheet
+    from ornstein.data.questions import Lessons
+    from ornstein.data.web_pictures import render
+
+    if num < 1:
+        raise DataError(f"--num must be at least 1, got {num}")
+    if out.suffix.lower() != ".png" or not out.absolute().parent.is_dir():
+        raise DataError(f"--out takes a .png file in a folder that exists, got {str(out)!r}")
+    stream = Lessons(seed=seed, split=split)
+    lessons = [stream.at(k) for k in range(num)]
+    pictures = [render(lesson.picture) for lesson in track(lessons, num, "drawing pictures")]
+    contact_sheet(np.stack(pictures), columns=min(6, num)).save(out)
+    asked = [[{"kind": q.kind, "question": q.text, "answer": q.answer} for q in lesson.questions] for lesson in lessons]
+    if json_output:
+        print(json.dumps({"pictures": str(out), "lessons": asked}))
+        return 0
+    for k, questions in enumerate(asked, 1):
+        print(f"picture {k}")
+        print("\n".join(f"   {one['question']:<64} {one['answer']}" for one in questions))
+    print(out)
     return 0

@@ -94,7 +94,7 @@ def mat_texture(kind: str, value: str) -> NDArray[np.uint8]:
             face = np.tile(np.array(color, np.uint8), (MAT_PIXELS, MAT_PIXELS, 1))
             frame = np.array(color) * 0.7
         case "number":
-            face, frame = _on((255, 255, 255), _digit(value, MAT_PIXELS - 4 * _MARGIN), MAT_PIXELS), np.array(_INK)
+            face, frame = _on((255, 255, 255), digit(value, MAT_PIXELS - 4 * _MARGIN), MAT_PIXELS), np.array(_INK)
         case _:
             face, frame = _on((255, 255, 255), openmoji.drawing(value, MAT_PIXELS - 4 * _MARGIN), MAT_PIXELS), np.array(_INK)
     for side in (np.s_[:3], np.s_[-3:], np.s_[:, :3], np.s_[:, -3:]):
@@ -102,8 +102,8 @@ def mat_texture(kind: str, value: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(face))  # a box's top has its texture's top at the side
 
 
-def _digit(value: str, size: int) -> NDArray[np.uint8]:
-    """The digit in ink, RGBA (size, size, 4), as tall as it can be."""
+def digit(value: str, size: int) -> NDArray[np.uint8]:
+    """The digit in ink, RGBA uint8 (size, size, 4), as tall as it can be."""
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.new("RGBA", (2 * size, 2 * size), (*_INK, 0))
