@@ -6,5 +6,6 @@ from ornstein.language.sentence import (
     UniversalSentenceEncoder,
     check_text,
 )
+from ornstein.language.text_tokenizer import TextTokenizer
 
-__all__ = ["MAX_CHARACTERS", "SENTENCE_SIZE", "UniversalSentenceEncoder", "check_text"]
+__all__ = ["MAX_CHARACTERS", "SENTENCE_SIZE", "TextTokenizer", "UniversalSentenceEncoder", "check_text"]

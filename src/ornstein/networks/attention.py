@@ -26,10 +26,20 @@ class Attention(nn.Module):
         Args:
             mask: bool, True where it may look. bias: added to the scores. Both broadcastable to (B, H, N, L).
         """
-        query_BHND = self.query(x_BND).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return self.attend(x_BND, *self.keys_values(context_BLD), mask, bias)
+
+    def keys_values(self, context_BLD: Tensor) -> tuple[Tensor, Tensor]:
+        """What `attend` reads, (B, H, L, D/H) each: worked out once for a context that many queries ask."""
         key_BHLD, value_BHLD = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.key_value(context_BLD).chunk(2, -1)
         )
+        return key_BHLD, value_BHLD
+
+    def attend(
+        self, x_BND: Tensor, key_BHLD: Tensor, value_BHLD: Tensor, mask: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        """`forward` from keys and values."""
+        query_BHND = self.query(x_BND).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         scores_BHNL = query_BHND @ key_BHLD.transpose(-1, -2) * (x_BND.shape[-1] // self.heads) ** -0.5
         if bias is not None:
             scores_BHNL = scores_BHNL + bias

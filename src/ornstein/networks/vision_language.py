@@ -1,0 +1,204 @@
+"""A small vision-language model: a picture becomes places with features, a decoder writes text while it looks at them.
+
+    picture ─▶ convolutions (÷ 8) ─▶ transformer ─▶ G × G places ┐
+    tokens so far ─────────────────────────────────────────────▶ decoder blocks (self, cross, MLP) ─▶ next token
+
+Encoder and decoder as in PaLI-X (Chen et al. 2023), one of the two backbones of RT-2. Convolutions before the transformer learn from far fewer
+pictures (Xiao et al. 2021, "Early Convolutions Help Transformers See Better").
+
+Shapes: B pictures or texts, N = G² places, L tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.core.checks import require_at_least, require_multiples
+from ornstein.core.errors import DataError
+from ornstein.networks.attention import MLP, Attention
+from ornstein.networks.dit import sincos_positions
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+
+DOWNSAMPLING = 8
+_NORM_GROUPS = 8
+
+
+@dataclass(frozen=True)
+class VisionLanguageConfig:
+    """image_size: side of the square picture in pixels. vision_width, vision_depth, vision_heads: of the encoder. width, depth, heads: of the
+    decoder. vocabulary: tokens that it can say. context: the most tokens of a text, question and answer together."""
+
+    image_size: int = 128
+    vision_width: int = 128
+    vision_depth: int = 4
+    vision_heads: int = 4
+    width: int = 192
+    depth: int = 4
+    heads: int = 6
+    vocabulary: int = 2048
+    context: int = 96
+
+    def __post_init__(self) -> None:
+        require_multiples(DOWNSAMPLING, "the convolutions make it so many times smaller", {"image_size": self.image_size})
+        require_multiples(4 * _NORM_GROUPS, "its quarter is normalised in groups", {"vision_width": self.vision_width})
+        require_multiples(self.vision_heads, "the encoder's heads", {"vision_width": self.vision_width})
+        require_multiples(self.heads, "the decoder's heads", {"width": self.width})
+        require_at_least(0, vision_depth=self.vision_depth)
+        require_at_least(1, depth=self.depth, context=self.context)
+        require_at_least(2, vocabulary=self.vocabulary)
+
+
+class VisionEncoder(nn.Module):
+    """A picture → a feature for each of G × G places."""
+
+    positions: Tensor
+
+    def __init__(self, image_size: int, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.grid = image_size // DOWNSAMPLING
+        stem: list[nn.Module] = []
+        before = 3
+        for after in (width // 4, width // 2, width):
+            stem += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(_NORM_GROUPS, after), nn.SiLU()]
+            before = after
+        self.stem = nn.Sequential(*stem, nn.Conv2d(width, width, 1))
+        self.blocks = nn.ModuleList(_EncoderBlock(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.register_buffer("positions", sincos_positions(self.grid, width), persistent=False)
+
+    def forward(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch places features"]:
+        """
+        Args:
+            pictures: floats in [0, 1].
+        """
+        x_BND: Tensor = self.stem(pictures * 2 - 1).flatten(2).transpose(1, 2)
+        x_BND = x_BND + self.positions
+        for block in self.blocks:
+            x_BND = block(x_BND)
+        seen: Tensor = self.norm(x_BND)
+        return seen
+
+
+class _EncoderBlock(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention, self.mlp = Attention(width, heads), MLP(width)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        h_BND = self.norm1(x_BND)
+        x_BND = x_BND + self.attention(h_BND, h_BND)
+        return x_BND + self.mlp(self.norm2(x_BND))
+
+
+class DecoderCache(NamedTuple):
+    """What a decoder has worked out for a text so far: each block's keys and values of the tokens (B, H, L, D/H), and of the picture's places."""
+
+    own: list[tuple[Tensor, Tensor]]
+    places: list[tuple[Tensor, Tensor]]
+
+
+class VisionLanguageNetwork(nn.Module):
+    """`see` a picture once, then ask about it as often as one likes."""
+
+    def __init__(self, config: VisionLanguageConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = VisionEncoder(config.image_size, config.vision_width, config.vision_depth, config.vision_heads)
+        self.places_in = nn.Linear(config.vision_width, config.width)
+        self.tokens_in = nn.Embedding(config.vocabulary, config.width)
+        self.positions = nn.Parameter(torch.randn(config.context, config.width) * 0.02)
+        self.blocks = nn.ModuleList(_DecoderBlock(config.width, config.heads) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+        nn.init.normal_(self.tokens_in.weight, std=0.02)
+
+    def see(self, pictures: Tensor) -> Float[Tensor, "batch places features"]:
+        """What a picture shows, for the decoder.
+
+        Args:
+            pictures: uint8 (B, H, W, 3), or floats in [0, 1], (B, 3, H, W).
+
+        Raises:
+            DataError: another size.
+        """
+        if pictures.dtype == torch.uint8:
+            pictures = pictures.movedim(-1, 1).float() / 255
+        side = self.config.image_size
+        if pictures.shape[1:] != (3, side, side):
+            raise DataError(f"this model looks at RGB pictures of {side} × {side}, got {tuple(pictures.shape)}")
+        seen: Tensor = self.places_in(self.vision(pictures))
+        return seen
+
+    def forward(
+        self, seen: Float[Tensor, "batch places features"], tokens: Int64[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch tokens vocabulary"]:
+        """Logits of the token after each.
+
+        Args:
+            tokens: shorter texts are padded behind their end with any token: what comes after has no influence.
+
+        Raises:
+            DataError: more tokens than the context holds.
+        """
+        logits, _ = self._run(tokens, self._empty(seen))
+        return logits
+
+    def begin(
+        self, seen: Float[Tensor, "batch places features"], tokens: Int64[Tensor, "batch tokens"]
+    ) -> tuple[Float[Tensor, "batch vocabulary"], DecoderCache]:
+        """Logits of the token after a text, and what `go_on` needs. All texts are of one length."""
+        logits, cache = self._run(tokens, self._empty(seen))
+        return logits[:, -1], cache
+
+    def go_on(
+        self, tokens: Int64[Tensor, " batch"], cache: DecoderCache
+    ) -> tuple[Float[Tensor, "batch vocabulary"], DecoderCache]:
+        """The same after one token more; equals reading all anew (tested)."""
+        logits, cache = self._run(tokens[:, None], cache)
+        return logits[:, -1], cache
+
+    def _empty(self, seen: Tensor) -> DecoderCache:
+        return DecoderCache([], [block.look(seen) for block in self.blocks])  # type: ignore[operator]
+
+    def _run(self, tokens: Tensor, cache: DecoderCache) -> tuple[Tensor, DecoderCache]:
+        before = cache.own[0][0].shape[2] if cache.own else 0
+        after = before + tokens.shape[1]
+        if after > self.config.context:
+            raise DataError(f"question and answer are {after} tokens, this model's context holds {self.config.context}")
+        x_BLD = self.tokens_in(tokens) + self.positions[before:after]
+        place = torch.arange(after, device=tokens.device)
+        mask_LL = place <= place[before:, None]
+        own = []
+        for k, block in enumerate(self.blocks):
+            x_BLD, kept = block(x_BLD, mask_LL, cache.own[k] if cache.own else None, cache.places[k])
+            own.append(kept)
+        logits: Tensor = self.norm(x_BLD) @ self.tokens_in.weight.T
+        return logits.float(), DecoderCache(own, cache.places)
+
+
+class _DecoderBlock(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+        self.own, self.cross, self.mlp = Attention(width, heads), Attention(width, heads), MLP(width)
+
+    def look(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a picture's places."""
+        return self.cross.keys_values(seen)
+
+    def forward(
+        self, x_BLD: Tensor, mask_LL: Tensor, before: tuple[Tensor, Tensor] | None, places: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        h_BLD = self.norm1(x_BLD)
+        kept = self.own.keys_values(h_BLD)
+        if before is not None:
+            kept = torch.cat([before[0], kept[0]], dim=2), torch.cat([before[1], kept[1]], dim=2)
+        x_BLD = x_BLD + self.own.attend(h_BLD, *kept, mask_LL)
+        x_BLD = x_BLD + self.cross.attend(self.norm2(x_BLD), *places)
+        return x_BLD + self.mlp(self.norm3(x_BLD)), kept
