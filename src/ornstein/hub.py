@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from ornstein.images import GAN, VAE, EmojiJudge, PixelDiffusion, TextToImagePipeline
     from ornstein.networks.autoencoder import Autoencoder
-    from ornstein.policies import ModularPolicy, RT1Policy
+    from ornstein.policies import ModularPolicy, RT1Policy, VisionLanguageModel
 
     Device = str | torch.device
 
 BUNDLED = Path(__file__).parent / "checkpoints"
 #: What the package comes with.
 SHIPPED = ("autoencoder", "emoji-classifier", "modular-tabletop", "rt1-tabletop", "text-to-image")
-KINDS = ("autoencoder", "text-to-image", "emoji-classifier", "rt1", "modular", "pixel-diffusion", "gan", "vae")
+KINDS = ("autoencoder", "text-to-image", "emoji-classifier", "rt1", "modular", "pixel-diffusion", "gan", "vae", "vision-language")
 
 
 def bundled_names() -> list[str]:
@@ -48,10 +48,12 @@ def load(name_or_folder: str | Path, *, expect: Literal["gan"], device: Device =
 @overload
 def load(name_or_folder: str | Path, *, expect: Literal["vae"], device: Device = "cpu") -> VAE: ...
 @overload
+def load(name_or_folder: str | Path, *, expect: Literal["vision-language"], device: Device = "cpu") -> VisionLanguageModel: ...
+@overload
 def load(name_or_folder: str | Path, *, expect: str | None = None, device: Device = "cpu") -> Any: ...
 def load(name_or_folder: str | Path, *, expect: str | None = None, device: Device = "cpu") -> Any:
     """A ready model, of the class that its kind says: `TextToImagePipeline`, `Autoencoder`, `EmojiJudge`, `RT1Policy`,
-    `ModularPolicy`, `PixelDiffusion`, `GAN` or `VAE`.
+    `ModularPolicy`, `PixelDiffusion`, `GAN`, `VAE` or `VisionLanguageModel`.
 
     Args:
         name_or_folder: a bundled name ("text-to-image"), or a folder: a checkpoint, or a run with one in `model/`.
@@ -101,6 +103,10 @@ def load(name_or_folder: str | Path, *, expect: str | None = None, device: Devic
             from ornstein.images import VAE
 
             return VAE.from_checkpoint(checkpoint, device)
+        case "vision-language":
+            from ornstein.policies import VisionLanguageModel
+
+            return VisionLanguageModel.from_checkpoint(checkpoint, device)
         case kind:
             raise CheckpointError(
                 f"{checkpoint.path} holds a model of kind {kind!r}, which this ornstein does not know "

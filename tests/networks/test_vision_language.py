@@ -68,6 +68,16 @@ def test_every_text_is_about_its_own_picture(network: VisionLanguageNetwork) -> 
     torch.testing.assert_close(network.see(as_bytes.movedim(1, -1)), network.see(as_bytes.float() / 255))
 
 
+def test_many_texts_about_one_picture_are_each_as_if_alone(network: VisionLanguageNetwork) -> None:
+    pictures, tokens = _inputs()
+    asked = torch.cat([tokens, tokens.flip(0)])[torch.tensor([0, 3, 1, 4, 2, 5])]
+    together = network(network.see(pictures), asked)
+    alone = torch.cat([network(network.see(pictures[k // 2 : k // 2 + 1]), asked[k : k + 1]) for k in range(6)])
+    torch.testing.assert_close(together, alone)
+    _, cache = network.begin(network.see(pictures), asked[:, :3])
+    torch.testing.assert_close(network.go_on(asked[:, 3], cache)[0], together[:, 3])
+
+
 def test_the_size_that_ships_has_a_few_million_numbers() -> None:
     network = VisionLanguageNetwork(VisionLanguageConfig())
     assert 2e6 < sum(parameter.numel() for parameter in network.parameters()) < 5e6
@@ -80,6 +90,8 @@ def test_mistakes_are_named(network: VisionLanguageNetwork) -> None:
     seen = network.see(pictures)
     with pytest.raises(DataError, match="18 tokens, this model's context holds 12"):
         network(seen, torch.cat([tokens, tokens], dim=1))
+    with pytest.raises(DataError, match="4 texts cannot be as many for each of 3 pictures"):
+        network(seen, tokens[[0, 0, 1, 2]])
     with pytest.raises(DataError, match="image_size"):
         VisionLanguageConfig(image_size=100)
     with pytest.raises(DataError, match="width"):

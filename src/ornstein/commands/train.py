@@ -27,6 +27,7 @@ RECIPES: dict[str, str] = {
     "rt1-tabletop": "a small RT-1 that learns the tabletop's eight skills from demonstrations (records them first)",
     "diffusion-policy-tabletop": "an arm that decides chunks of actions out of noise, or by any action head, behind the eyes of an RT-1",
     "diffusion-policy-tabletop-fast": "a student of it that decides a chunk in one step",
+    "vlm-emoji": "a small vision-language model that answers questions about pictures: what a robot's policy can start from",
     "modular-tabletop": "the eyes of the classical pipeline, which find and name what stands on the tabletop",
 }
 
@@ -101,6 +102,10 @@ def _recipe(name: str) -> tuple[type, Callable[..., Any]]:
             from ornstein.recipes.modular_tabletop import ModularTabletopRecipe, train_modular_tabletop
 
             return ModularTabletopRecipe, train_modular_tabletop
+        case "vlm-emoji":
+            from ornstein.recipes.vlm_emoji import VLMEmojiRecipe, train_vlm_emoji
+
+            return VLMEmojiRecipe, train_vlm_emoji
         case "ddpm-pixels" | "gan" | "dcgan" | "vae":
             from ornstein.recipes import pixels
 

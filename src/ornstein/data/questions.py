@@ -20,6 +20,7 @@ from ornstein.data.web_pictures import (
     WebItem,
     WebPicture,
     lay_out,
+    name_of,
     random_item,
     web_colours,
     web_names,
@@ -85,10 +86,8 @@ def place_tokens(x: float, y: float) -> str:
 
 
 def called(item: WebItem) -> str:
-    """How a question speaks of it, with its article: "the lion", "number 3", "the red card"."""
-    if item.kind == "number":
-        return f"number {item.name}"
-    return f"the {item.name} card" if item.kind == "colour" else f"the {item.name}"
+    """How a question speaks of it: "the lion", "number 3", "the red card"."""
+    return name_of(item) if item.kind == "number" else f"the {name_of(item)}"
 
 
 def is_fact_held_out(concept: Concept, name: str) -> bool:
@@ -391,9 +390,7 @@ _MADE_FOR: frozenset[QuestionKind] = frozenset({"concept", "concept place", "ari
 
 def _a(item: WebItem) -> str:
     """With the indefinite article where there is one: "a lion", "number 3", "a red card"."""
-    if item.kind == "number":
-        return f"number {item.name}"
-    return indefinite(f"{item.name} card" if item.kind == "colour" else item.name)
+    return name_of(item) if item.kind == "number" else indefinite(name_of(item))
 
 
 def _value(first: int, sign: str, second: int) -> int:

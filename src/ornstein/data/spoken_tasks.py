@@ -90,6 +90,10 @@ class SpokenTasks:
     def __len__(self) -> int:
         return len(self._said)
 
+    def sentences(self) -> list[str]:
+        """All of them."""
+        return [sentence for sentence, *_ in self._said]
+
     def at(self, indices: NDArray[np.int64]) -> SpokenBatch:
         """The sentences of these numbers of the stream, drawn uniformly."""
         chosen = [self._said[int(np.random.default_rng([self._seed, int(i), 43]).integers(len(self)))] for i in indices]

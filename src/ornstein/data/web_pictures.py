@@ -85,6 +85,18 @@ def web_colours() -> tuple[str, ...]:
     return (*words("seen").colours, *words("web_only").colours)
 
 
+def name_of(item: WebItem) -> str:
+    """One of `item_names`."""
+    return {"number": f"number {item.name}", "colour": f"{item.name} card"}.get(item.kind, item.name)
+
+
+@lru_cache(maxsize=1)
+def item_names() -> tuple[str, ...]:
+    """Of everything that pictures show: "lion", "number 3", "red card"."""
+    cards = [*(f"number {number}" for number in web_numbers()), *(f"{colour} card" for colour in web_colours())]
+    return (*web_names(), *cards)
+
+
 def lay_out(items: list[WebItem], rng: np.random.Generator) -> WebPicture:
     """Give these things places, sizes and turns, apart from one another, and a background and a camera to the whole.
 

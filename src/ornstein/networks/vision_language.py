@@ -104,6 +104,14 @@ class DecoderCache(NamedTuple):
     places: list[tuple[Tensor, Tensor]]
 
 
+class PlaceNaming(nn.Module):
+    """What lies where, for training alone: the feature at a place and the sentence encoder's vector of a name, brought together."""
+
+    def __init__(self, features: int, name_size: int = 512, size: int = 64) -> None:
+        super().__init__()
+        self.thing, self.name = nn.Linear(features, size), nn.Linear(name_size, size)
+
+
 class VisionLanguageNetwork(nn.Module):
     """`see` a picture once, then ask about it as often as one likes."""
 
@@ -116,6 +124,7 @@ class VisionLanguageNetwork(nn.Module):
         self.positions = nn.Parameter(torch.randn(config.context, config.width) * 0.02)
         self.blocks = nn.ModuleList(_DecoderBlock(config.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
+        self.aids = PlaceNaming(config.vision_width)
         nn.init.normal_(self.tokens_in.weight, std=0.02)
 
     def see(self, pictures: Tensor) -> Float[Tensor, "batch places features"]:
@@ -127,41 +136,58 @@ class VisionLanguageNetwork(nn.Module):
         Raises:
             DataError: another size.
         """
+        seen: Tensor = self.places_in(self.look(pictures))
+        return seen
+
+    def look(self, pictures: Tensor) -> Float[Tensor, "batch places features"]:
+        """What the encoder alone makes of it."""
         if pictures.dtype == torch.uint8:
             pictures = pictures.movedim(-1, 1).float() / 255
         side = self.config.image_size
         if pictures.shape[1:] != (3, side, side):
             raise DataError(f"this model looks at RGB pictures of {side} × {side}, got {tuple(pictures.shape)}")
-        seen: Tensor = self.places_in(self.vision(pictures))
-        return seen
+        features: Tensor = self.vision(pictures)
+        return features
 
     def forward(
-        self, seen: Float[Tensor, "batch places features"], tokens: Int64[Tensor, "batch tokens"]
-    ) -> Float[Tensor, "batch tokens vocabulary"]:
+        self, seen: Float[Tensor, "pictures places features"], tokens: Int64[Tensor, "texts tokens"]
+    ) -> Float[Tensor, "texts tokens vocabulary"]:
         """Logits of the token after each.
 
         Args:
-            tokens: shorter texts are padded behind their end with any token: what comes after has no influence.
+            seen: of `see`. tokens: as many texts about each picture, in the pictures' order. Shorter ones are padded behind their end with any
+                token: what comes after has no influence.
 
         Raises:
-            DataError: more tokens than the context holds.
+            DataError: more tokens than the context holds, or texts that are not as many for each picture.
         """
-        logits, _ = self._run(tokens, self._empty(seen))
-        return logits
+        return self.say(self.read(seen, tokens))
+
+    def read(
+        self, seen: Float[Tensor, "pictures places features"], tokens: Int64[Tensor, "texts tokens"]
+    ) -> Float[Tensor, "texts tokens width"]:
+        """What `say` makes the logits of: a loss may leave out most places."""
+        read, _ = self._run(tokens, self._empty(seen))
+        return read
+
+    def say(self, read: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:
+        """Logits of the next token."""
+        logits: Tensor = read @ self.tokens_in.weight.T
+        return logits.float()
 
     def begin(
-        self, seen: Float[Tensor, "batch places features"], tokens: Int64[Tensor, "batch tokens"]
-    ) -> tuple[Float[Tensor, "batch vocabulary"], DecoderCache]:
+        self, seen: Float[Tensor, "pictures places features"], tokens: Int64[Tensor, "texts tokens"]
+    ) -> tuple[Float[Tensor, "texts vocabulary"], DecoderCache]:
         """Logits of the token after a text, and what `go_on` needs. All texts are of one length."""
-        logits, cache = self._run(tokens, self._empty(seen))
-        return logits[:, -1], cache
+        read, cache = self._run(tokens, self._empty(seen))
+        return self.say(read[:, -1]), cache
 
     def go_on(
-        self, tokens: Int64[Tensor, " batch"], cache: DecoderCache
-    ) -> tuple[Float[Tensor, "batch vocabulary"], DecoderCache]:
+        self, tokens: Int64[Tensor, " texts"], cache: DecoderCache
+    ) -> tuple[Float[Tensor, "texts vocabulary"], DecoderCache]:
         """The same after one token more; equals reading all anew (tested)."""
-        logits, cache = self._run(tokens[:, None], cache)
-        return logits[:, -1], cache
+        read, cache = self._run(tokens[:, None], cache)
+        return self.say(read[:, -1]), cache
 
     def _empty(self, seen: Tensor) -> DecoderCache:
         return DecoderCache([], [block.look(seen) for block in self.blocks])  # type: ignore[operator]
@@ -171,6 +197,8 @@ class VisionLanguageNetwork(nn.Module):
         after = before + tokens.shape[1]
         if after > self.config.context:
             raise DataError(f"question and answer are {after} tokens, this model's context holds {self.config.context}")
+        if len(tokens) % len(cache.places[0][0]):
+            raise DataError(f"{len(tokens)} texts cannot be as many for each of {len(cache.places[0][0])} pictures")
         x_BLD = self.tokens_in(tokens) + self.positions[before:after]
         place = torch.arange(after, device=tokens.device)
         mask_LL = place <= place[before:, None]
@@ -178,8 +206,7 @@ class VisionLanguageNetwork(nn.Module):
         for k, block in enumerate(self.blocks):
             x_BLD, kept = block(x_BLD, mask_LL, cache.own[k] if cache.own else None, cache.places[k])
             own.append(kept)
-        logits: Tensor = self.norm(x_BLD) @ self.tokens_in.weight.T
-        return logits.float(), DecoderCache(own, cache.places)
+        return self.norm(x_BLD), DecoderCache(own, cache.places)
 
 
 class _DecoderBlock(nn.Module):
@@ -200,5 +227,7 @@ class _DecoderBlock(nn.Module):
         if before is not None:
             kept = torch.cat([before[0], kept[0]], dim=2), torch.cat([before[1], kept[1]], dim=2)
         x_BLD = x_BLD + self.own.attend(h_BLD, *kept, mask_LL)
-        x_BLD = x_BLD + self.cross.attend(self.norm2(x_BLD), *places)
+        # A token looks at its picture whatever text it stands in: the texts about one picture ask in one row.
+        asking = self.norm2(x_BLD).reshape(len(places[0]), -1, x_BLD.shape[-1])
+        x_BLD = x_BLD + self.cross.attend(asking, *places).view_as(x_BLD)
         return x_BLD + self.mlp(self.norm3(x_BLD)), kept

@@ -17,9 +17,11 @@ from ornstein.policies.rt1_losses import (
 )
 from ornstein.policies.rt1_paper import PaperRT1, PaperRT1Config
 from ornstein.policies.rt1_policy import RT1Policy
+from ornstein.policies.vision_language import Answer, TextTensors, VisionLanguageModel, answer_loss, text_tensors
 
 __all__ = [
     "RT1",
+    "Answer",
     "ModularPolicy",
     "PaperRT1",
     "PaperRT1Config",
@@ -28,7 +30,10 @@ __all__ = [
     "RT1Policy",
     "SpokenTensors",
     "TabletopFacts",
+    "TextTensors",
+    "VisionLanguageModel",
     "action_loss",
+    "answer_loss",
     "decision_loss",
     "heading_loss",
     "naming_loss",
@@ -36,5 +41,6 @@ __all__ = [
     "reading_loss",
     "recognition_loss",
     "rt1_loss",
+    "text_tensors",
     "without_words",
 ]

@@ -15,6 +15,8 @@ from ornstein.policies.rt1 import POINTERS, RT1, TrainingAids, as_floats, presen
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64, UInt8
 
+    from ornstein.networks.vision_language import PlaceNaming
+
 
 def rt1_loss(
     model: RT1,
@@ -181,7 +183,7 @@ def naming_loss(
 
 
 def recognition_loss(
-    aids: TrainingAids,
+    aids: TrainingAids | PlaceNaming,
     features: Float[Tensor, "batch channels h w"],
     things: Int64[Tensor, "batch most"],
     places: Float[Tensor, "batch most 2"],

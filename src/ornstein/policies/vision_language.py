@@ -1,0 +1,184 @@
+"""A vision-language model that answers: questions in text, answers in text, one picture at a time or many questions about one.
+
+Texts read "Q: where is the lion? A: <x12> <y40>", as RT-2's do (Zitkovich et al. 2023, Appendix A).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ornstein.core.errors import CheckpointError, DataError
+from ornstein.language import TextTokenizer
+from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    import numpy as np
+    from jaxtyping import Bool, Int64
+    from numpy.typing import NDArray
+
+    from ornstein.core.checkpoint import Checkpoint
+
+KIND = "vision-language"
+
+
+class Answer(NamedTuple):
+    """text: without its end. log_probability: of its tokens together, given what came before them, over the tokens that were allowed. whole:
+    whether it came to an end by itself."""
+
+    text: str
+    log_probability: float
+    whole: bool
+
+
+class TextTensors(NamedTuple):
+    """Texts, padded, int64 (N, L); and where the token is part of an answer, bool (N, L)."""
+
+    tokens: Int64[Tensor, "texts tokens"]
+    answered: Bool[Tensor, "texts tokens"]
+
+
+def question_tokens(tokenizer: TextTokenizer, question: str) -> list[int]:
+    """What a model reads before it answers."""
+    return tokenizer.encode(f"Q: {question} A:")
+
+
+def answer_tokens(tokenizer: TextTokenizer, answer: str) -> list[int]:
+    """What it then should write."""
+    return [*tokenizer.encode(f" {answer}"), tokenizer.end]
+
+
+def text_tensors(tokenizer: TextTokenizer, asked: Sequence[tuple[str, str] | None]) -> TextTensors:
+    """Questions with their answers; None is a text of nothing, which no loss counts."""
+    parts = [
+        (question_tokens(tokenizer, one[0]), answer_tokens(tokenizer, one[1])) if one else ([tokenizer.pad], []) for one in asked
+    ]
+    longest = max(len(question) + len(answer) for question, answer in parts)
+    tokens = torch.full((len(parts), longest), tokenizer.pad)
+    answered = torch.zeros((len(parts), longest), dtype=torch.bool)
+    for row, (question, answer) in enumerate(parts):
+        end = len(question) + len(answer)
+        tokens[row, :end] = torch.tensor(question + answer)
+        answered[row, len(question) : end] = True
+    return TextTensors(tokens, answered)
+
+
+def answer_loss(network: VisionLanguageNetwork, seen: Tensor, texts: TextTensors) -> tuple[Tensor, Tensor]:
+    """Cross-entropy a token of the answers, and the share of them that would be chosen.
+
+    Args:
+        seen: of `VisionLanguageNetwork.see`; as many texts about each picture, in the pictures' order.
+    """
+    wanted = texts.answered[:, 1:]
+    logits = network.say(network.read(seen, texts.tokens[:, :-1])[wanted])
+    right = texts.tokens[:, 1:][wanted]
+    return functional.cross_entropy(logits, right), (logits.argmax(-1) == right).float().mean().detach()
+
+
+class VisionLanguageModel(nn.Module):
+    """A network with the tokenizer that it was trained with."""
+
+    def __init__(self, network: VisionLanguageNetwork, tokenizer: TextTokenizer) -> None:
+        """
+        Raises:
+            CheckpointError: the network says another number of tokens than the tokenizer has.
+        """
+        super().__init__()
+        if network.config.vocabulary != tokenizer.size:
+            raise CheckpointError(
+                f"the network says {network.config.vocabulary} different tokens, its tokenizer has {tokenizer.size}: they belong to different models"
+            )
+        self.network, self.tokenizer = network, tokenizer
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> VisionLanguageModel:
+        """The model behind a checkpoint of this kind.
+
+        Raises:
+            CheckpointError: the configuration or the weights do not fit.
+        """
+        config = dict(checkpoint.config)
+        try:
+            tokenizer = TextTokenizer.from_json(config.pop("tokenizer"))
+            network = VisionLanguageNetwork(VisionLanguageConfig(**config))
+        except (KeyError, TypeError, DataError) as error:
+            raise CheckpointError(
+                f"the configuration of {checkpoint.path} does not fit a vision-language model: {error}"
+            ) from error
+        try:
+            network.load_state_dict({name: torch.as_tensor(value) for name, value in checkpoint.tensors().items()}, strict=True)
+        except RuntimeError as error:
+            raise CheckpointError(f"the weights in {checkpoint.path} do not fit their configuration: {error}") from error
+        return cls(network.eval().requires_grad_(requires_grad=False).to(device), tokenizer)
+
+    @torch.no_grad()
+    def answer(
+        self,
+        pictures: NDArray[np.uint8],
+        questions: Sequence[str],
+        *,
+        most: int | None = None,
+        allowed: Collection[int] | None = None,
+    ) -> list[Answer]:
+        """The likeliest answers, word by word.
+
+        Args:
+            pictures: (N, H, W, 3). questions: as many for each, in the pictures' order. most: tokens of an answer; as many as fit by default.
+            allowed: tokens that it may be made of, besides its end; all but padding by default.
+
+        Raises:
+            DataError: no picture, questions that are not as many for each picture, a picture of another size, a question that leaves no room for an
+                answer, or tokens that do not exist.
+        """
+        if not len(pictures) or not questions or len(questions) % len(pictures):
+            raise DataError(f"each picture takes as many questions: got {len(questions)} for {len(pictures)}")
+        device = next(self.network.parameters()).device
+        seen = self.network.see(torch.from_numpy(pictures).to(device))
+        about = len(questions) // len(pictures)
+        asked = [question_tokens(self.tokenizer, question) for question in questions]
+        answers: list[Answer | None] = [None] * len(questions)
+        # Texts of one length go together, so that none is padded.
+        for length in sorted({len(one) for one in asked}):
+            room = self.network.config.context - length
+            if room < 1:
+                raise DataError(
+                    f"the question is {length} tokens long, and question and answer are {self.network.config.context} at most"
+                )
+            rows = [k for k, one in enumerate(asked) if len(one) == length]
+            prompts = torch.tensor([asked[k] for k in rows], device=device)
+            found = self._written(seen[[k // about for k in rows]], prompts, min(room, most or room), self._may(allowed, device))
+            for k, one in zip(rows, found, strict=True):
+                answers[k] = one
+        return [one for one in answers if one is not None]
+
+    def _may(self, allowed: Collection[int] | None, device: torch.device) -> Tensor:
+        may = torch.full((self.tokenizer.size,), allowed is None, device=device)
+        may[self.tokenizer.pad] = False
+        if allowed is not None:
+            if not allowed or not all(0 <= token < self.tokenizer.size for token in allowed):
+                raise DataError(f"allowed tokens are some of 0 … {self.tokenizer.size - 1}, got {sorted(allowed)[:5]}")
+            may[list(allowed)] = True
+        may[self.tokenizer.end] = True
+        return may
+
+    def _written(self, seen: Tensor, prompts: Tensor, most: int, may: Tensor) -> list[Answer]:
+        logits, cache = self.network.begin(seen, prompts)
+        written: list[Tensor] = []
+        chances = torch.zeros(len(prompts), device=prompts.device)
+        over = torch.zeros(len(prompts), dtype=torch.bool, device=prompts.device)
+        for _ in range(most):
+            scores = logits.masked_fill(~may, -torch.inf).log_softmax(-1)
+            best, token = scores.max(-1)
+            chances += torch.where(over, 0.0, best)
+            written.append(torch.where(over, self.tokenizer.pad, token))
+            over |= token == self.tokenizer.end
+            if over.all() or len(written) == most:
+                break
+            logits, cache = self.network.go_on(token, cache)
+        texts = [self.tokenizer.decode(row) for row in torch.stack(written, dim=1).tolist()]
+        return [Answer(text.strip(), float(chance), bool(end)) for text, chance, end in zip(texts, chances, over, strict=True)]

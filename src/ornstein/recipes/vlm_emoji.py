@@ -1,0 +1,179 @@
+"""Recipe `vlm-emoji`: a small vision-language model that answers questions about pictures. `ornstein train vlm-emoji`.
+
+What RT-2 starts from: it knows what things look like, where they are and what is said of them, and nothing of robots. Pictures are drawn as they
+are needed, so that none comes twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ornstein.core.checks import require_at_least, require_seeds
+from ornstein.core.errors import DataError
+from ornstein.networks.vision_language import VisionLanguageConfig
+from ornstein.training import Optimization
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor, nn
+
+    from ornstein.data.questions import Lesson
+    from ornstein.language import TextTokenizer
+    from ornstein.training import Batch, TrainResult
+
+CARD = """Answers questions about pictures of drawings, digits and coloured cards: what is where, how many, what is said of it. Trained on lessons
+that are drawn from OpenMoji (stream seed 0), and on nothing of robots. The drawings are CC BY-SA 4.0 by OpenMoji (https://openmoji.org), and so are these
+weights."""
+_PREVIEWS = 12
+#: Lessons whose texts the tokenizer is trained on.
+_TEXTS = 3000
+
+
+def _optimization() -> Optimization:
+    return Optimization(
+        steps=8000,
+        batch_size=16,
+        learning_rate=1e-3,
+        warmup_steps=200,
+        weight_decay=0.02,
+        ema_decay=0.998,
+        checkpoint_every=250,
+        preview_every=2000,
+    )
+
+
+@dataclass(frozen=True)
+class VLMEmojiRecipe:
+    """Every hyper-parameter of the model.
+
+    questions: about each picture. naming: weight of telling what lies at each place, which teaches all of a picture's things at once; nothing of it is
+    used when answering.
+    """
+
+    network: VisionLanguageConfig = field(default_factory=VisionLanguageConfig)
+    optimization: Optimization = field(default_factory=_optimization)
+    data_seed: int = 0
+    questions: int = 4
+    naming: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_seeds(data_seed=self.data_seed)
+        require_at_least(1, questions=self.questions)
+        require_at_least(0, naming=self.naming)
+
+
+def train_vlm_emoji(recipe: VLMEmojiRecipe, out: Path, *, resume: bool = False) -> TrainResult:
+    """Train and export to `out/model`.
+
+    Raises:
+        DataError: what lessons say does not make as many tokens as the network's vocabulary.
+    """
+    import torch
+
+    from ornstein.data.questions import Lessons
+    from ornstein.data.web_pictures import item_names
+    from ornstein.language import UniversalSentenceEncoder
+    from ornstein.networks.vision_language import VisionLanguageNetwork
+    from ornstein.policies import answer_loss, recognition_loss
+    from ornstein.policies.vision_language import TextTensors
+    from ornstein.training import RunFolder, initialise, train
+
+    RunFolder(out).check(resume=resume)
+    tokenizer = trained_tokenizer(recipe.network.vocabulary, recipe.data_seed)
+    if tokenizer.size != recipe.network.vocabulary:
+        raise DataError(
+            f"what lessons say makes {tokenizer.size} tokens, not {recipe.network.vocabulary}: give --network.vocabulary {tokenizer.size}"
+        )
+    lessons = Lessons(seed=recipe.data_seed, questions=recipe.questions)
+    names = torch.from_numpy(UniversalSentenceEncoder().encode(item_names()))
+
+    def batch_of(indices: np.ndarray) -> Batch:
+        return lesson_tensors([lessons.at(int(i)) for i in indices], tokenizer, recipe.questions)
+
+    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        assert isinstance(model, VisionLanguageNetwork)
+        features = model.look(batch["pictures"])
+        answers, right = answer_loss(model, model.places_in(features), TextTensors(batch["tokens"], batch["answered"]))
+        grid = model.vision.grid
+        maps = features.transpose(1, 2).reshape(len(features), -1, grid, grid)
+        named, recognised = recognition_loss(model.aids, maps, batch["things"], batch["places"], names.to(maps.device))
+        loss = answers + recipe.naming * named
+        return loss, {"answers": answers.detach(), "right": right, "naming": named.detach(), "recognised": recognised}
+
+    return train(
+        initialise(lambda: VisionLanguageNetwork(recipe.network), recipe.optimization.seed),
+        loss_fn,
+        batch_of,
+        recipe.optimization,
+        out,
+        recipe="vlm-emoji",
+        kind="vision-language",
+        config={**asdict(recipe.network), "tokenizer": tokenizer.to_json()},
+        hyper_parameters=asdict(recipe),
+        card=CARD,
+        preview=lambda model, step, path: _preview(model, tokenizer, recipe, path),
+        resume=resume,
+    )
+
+
+def trained_tokenizer(size: int, seed: int) -> TextTokenizer:
+    """Of what lessons say and robots are told, with a token for each place's column and row."""
+    from ornstein.data.questions import PLACES, Lessons
+    from ornstein.data.spoken_tasks import SpokenTasks
+    from ornstein.language import TextTokenizer
+
+    stream = Lessons(seed=seed)
+    texts = [f"Q: {question.text} A: {question.answer}" for k in range(_TEXTS) for question in stream.at(k).questions]
+    told = [f"Q: what action should the robot take to {sentence}? A:" for sentence in SpokenTasks(_TEXTS, seed=seed).sentences()]
+    return TextTokenizer.train([*texts, *told], size=size, special=[f"<{axis}{k}>" for axis in "xy" for k in range(PLACES)])
+
+
+def lesson_tensors(lessons: list[Lesson], tokenizer: TextTokenizer, about: int) -> Batch:
+    """Pictures, `about` texts for each, and what lies where, as `answer_loss` and `recognition_loss` take them."""
+    import torch
+
+    from ornstein.data.web_pictures import MOST_ITEMS, item_names, name_of, render
+    from ornstein.policies.vision_language import text_tensors
+
+    number = {name: k for k, name in enumerate(item_names())}
+    things, places = torch.full((len(lessons), MOST_ITEMS), -1), torch.zeros(len(lessons), MOST_ITEMS, 2)
+    asked: list[tuple[str, str] | None] = []
+    for row, lesson in enumerate(lessons):
+        for k, item in enumerate(lesson.picture.items):
+            things[row, k], places[row, k] = number[name_of(item)], torch.tensor([item.x, item.y])
+        asked += [(question.text, question.answer) for question in lesson.questions]
+        asked += [None] * (about - len(lesson.questions))
+    texts = text_tensors(tokenizer, asked)
+    pictures = torch.from_numpy(np.stack([render(lesson.picture) for lesson in lessons]))
+    return {"pictures": pictures, "things": things, "places": places, "tokens": texts.tokens, "answered": texts.answered}
+
+
+def _preview(model: nn.Module, tokenizer: TextTokenizer, recipe: VLMEmojiRecipe, path: Path) -> None:
+    """Validation pictures, and beside them what was asked, answered and right."""
+    import copy
+
+    from ornstein.data.pictures import contact_sheet
+    from ornstein.data.questions import Lessons
+    from ornstein.data.web_pictures import render
+    from ornstein.networks.vision_language import VisionLanguageNetwork
+    from ornstein.policies import VisionLanguageModel
+
+    assert isinstance(model, VisionLanguageNetwork)
+    answering = VisionLanguageModel(copy.deepcopy(model).eval(), tokenizer)
+    stream = Lessons(seed=recipe.data_seed, split="validation", questions=recipe.questions)
+    lessons = [stream.at(k) for k in range(_PREVIEWS)]
+    pictures = np.stack([render(lesson.picture) for lesson in lessons])
+    contact_sheet(pictures, columns=6).save(path)
+    lines = []
+    for k, lesson in enumerate(lessons):
+        found = answering.answer(pictures[k : k + 1], [question.text for question in lesson.questions])
+        lines += [
+            f"{k + 1:>3}  {question.text:<60}  {answer.text:<40}  ({question.answer})"
+            for question, answer in zip(lesson.questions, found, strict=True)
+        ]
+    path.with_suffix(".txt").write_text("\n".join(lines) + "\n", encoding="utf8")

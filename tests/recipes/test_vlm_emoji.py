@@ -1,0 +1,86 @@
+"""The recipe learns from lessons what is where, and is the same when it is resumed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ornstein
+from ornstein.core.errors import DataError
+from ornstein.data.questions import Lessons
+from ornstein.data.web_pictures import MOST_ITEMS, item_names, name_of, render
+from ornstein.networks.vision_language import VisionLanguageConfig
+from ornstein.recipes.vlm_emoji import VLMEmojiRecipe, lesson_tensors, train_vlm_emoji, trained_tokenizer
+
+NETWORK = VisionLanguageConfig(vision_width=32, vision_depth=1, vision_heads=2, width=24, depth=1, heads=2, vocabulary=600)
+
+
+def _recipe(steps: int = 3) -> VLMEmojiRecipe:
+    recipe = VLMEmojiRecipe(network=NETWORK)
+    optimization = replace(recipe.optimization, steps=steps, batch_size=2, warmup_steps=1, checkpoint_every=2, preview_every=3)
+    return replace(recipe, optimization=optimization)
+
+
+def test_it_trains_answers_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    whole = train_vlm_emoji(_recipe(), tmp_path / "whole")
+    model = ornstein.load(tmp_path / "whole", expect="vision-language")
+    lesson = Lessons(split="validation").at(0)
+    answers = model.answer(render(lesson.picture)[None], [question.text for question in lesson.questions], most=4)
+    assert len(answers) == len(lesson.questions)
+    (text,) = (tmp_path / "whole" / "previews").glob("*.txt")
+    assert lesson.questions[0].text in text.read_text("utf8")
+    with pytest.MonkeyPatch.context() as patch:
+        from ornstein.recipes import vlm_emoji
+
+        made, batch = vlm_emoji.lesson_tensors, []
+
+        def stop(*arguments: object) -> object:
+            batch.append(1)
+            if len(batch) == 3:
+                raise KeyboardInterrupt
+            return made(*arguments)  # type: ignore[arg-type]
+
+        patch.setattr(vlm_emoji, "lesson_tensors", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_vlm_emoji(_recipe(), tmp_path / "cut")
+    resumed = train_vlm_emoji(_recipe(), tmp_path / "cut", resume=True)
+    for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_batches_hold_the_lessons() -> None:
+    tokenizer = trained_tokenizer(600, 0)
+    lessons = [Lessons(questions=3).at(k) for k in range(6)]
+    batch = lesson_tensors(lessons, tokenizer, 3)
+    for row, lesson in enumerate(lessons):
+        np.testing.assert_array_equal(batch["pictures"][row], render(lesson.picture))
+        for k, item in enumerate(lesson.picture.items):
+            assert item_names()[int(batch["things"][row, k])] == name_of(item)
+            torch.testing.assert_close(batch["places"][row, k], torch.tensor([item.x, item.y]))
+        assert (batch["things"][row, len(lesson.picture.items) :] == -1).all()
+        for k in range(3):
+            answered = batch["tokens"][3 * row + k][batch["answered"][3 * row + k]]
+            if k < len(lesson.questions):
+                assert tokenizer.decode(answered.tolist()).strip() == lesson.questions[k].answer.lower()
+                asked = batch["tokens"][3 * row + k][~batch["answered"][3 * row + k]].tolist()
+                assert tokenizer.decode(asked) == f"q: {lesson.questions[k].text} a:".lower()
+            else:
+                assert not len(answered)
+    assert batch["things"].shape == (6, MOST_ITEMS)
+
+
+def test_the_tokenizer_knows_robots_words_too() -> None:
+    tokenizer = trained_tokenizer(2048, 0)
+    prompt = "Q: what action should the robot take to put the red apple on the mat with the crescent moon? A:"
+    assert len(tokenizer.encode(prompt)) < 30
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(DataError, match="questions"):
+        VLMEmojiRecipe(questions=0)
+    with pytest.raises(DataError, match="naming"):
+        VLMEmojiRecipe(naming=-1)
