@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "sample": 'draw pictures from a sentence:  ornstein sample "a red apple on a yellow background" --out apple.png',
     "train": "train a model by its recipe:  ornstein train rt1-tabletop --out runs/rt1 [--resume]",
     "evaluate": "measure a robot policy:  ornstein evaluate modular-tabletop --suite all --episodes 100 --out results",
+    "ask": 'what a vision-language model says of a picture:  ornstein ask runs/vlm-emoji photo.png "where is the lion?"',
     "compare": "drawn pictures against real ones, folder against folder:  ornstein compare REAL DRAWN --again MORE-REAL",
     "data": "data sets of robots and pictures:  ornstein data generate | inspect | validate | inspect-pictures",
     "claims": "statements of the field as experiments with a verdict:  ornstein claims [D1 D4 …]",
@@ -73,6 +74,10 @@ def _command(name: str) -> Callable[..., int | None]:
             from ornstein.commands.evaluate import evaluate
 
             return evaluate
+        case "ask":
+            from ornstein.commands.ask import ask
+
+            return ask
         case "compare":
             from ornstein.commands.compare import compare
 

@@ -1,0 +1,72 @@
+"""`ornstein ask`: a question about a picture, answered by a vision-language model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ornstein.core.errors import DataError
+
+
+def ask(
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")],
+    image: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")],
+    question: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="QUESTION")],
+    /,
+    mark: Path | None = None,
+    json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
+) -> int:
+    """Ask a vision-language model about a picture. An answer that is a place is told in pixels too.
+
+    Example: ornstein ask runs/vlm-emoji photo.png "where is the lion?" --mark found.png
+
+    Args:
+        checkpoint: A shipped name or a folder.
+        image: Any picture file; its middle square is looked at.
+        question: In the words of the lessons: see `ornstein data preview-questions`.
+        mark: Also write the picture as it was looked at, with the place marked: a .png file.
+        json_output: Print JSON instead of text.
+    """
+    import json
+    import math
+
+    from PIL import Image, ImageDraw
+
+    import ornstein
+    from ornstein.data.pictures import read_square
+    from ornstein.data.questions import place_of
+
+    if mark is not None and (mark.suffix.lower() != ".png" or not mark.absolute().parent.is_dir()):
+        raise DataError(f"--mark takes a .png file in a folder that exists, got {str(mark)!r}")
+    if not question.strip():
+        raise DataError("ask something: the question is empty")
+    if not image.is_file():
+        raise DataError(f"there is no picture {image}")
+    model = ornstein.load(checkpoint, expect="vision-language")
+    side = model.network.config.image_size
+    try:
+        pixels, _ = read_square(image, side)
+    except DataError as error:
+        raise DataError(f"{image} {error}") from error
+    (answer,) = model.answer(pixels[None], [question])
+    try:
+        place = [(part + 1) / 2 * side for part in place_of(answer.text)]
+    except DataError:
+        place = None
+    if mark is not None:
+        if place is None:
+            raise DataError(f"the answer {answer.text!r} is no place: there is nothing to mark")
+        shown = Image.fromarray(pixels)
+        x, y = place
+        ImageDraw.Draw(shown).ellipse([x - 5, y - 5, x + 5, y + 5], outline=(220, 30, 30), width=2)
+        shown.save(mark)
+    probability = math.exp(answer.log_probability)
+    if json_output:
+        print(json.dumps({"answer": answer.text, "probability": probability, "place": place, "picture": side}))
+        return 0
+    where = f"   (column {place[0]:.0f}, row {place[1]:.0f} of {side})" if place else ""
+    print(f"{answer.text}{where}")
+    print(f"probability {probability:.2f}")
+    return 0
