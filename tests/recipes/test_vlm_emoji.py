@@ -16,7 +16,7 @@ from ornstein.data.web_pictures import MOST_ITEMS, item_names, name_of, render
 from ornstein.networks.vision_language import VisionLanguageConfig
 from ornstein.recipes.vlm_emoji import VLMEmojiRecipe, lesson_tensors, train_vlm_emoji, trained_tokenizer
 
-NETWORK = VisionLanguageConfig(vision_width=32, vision_depth=1, vision_heads=2, width=24, depth=1, heads=2, vocabulary=600)
+NETWORK = VisionLanguageConfig(vision_width=64, vision_depth=1, vision_heads=2, width=24, depth=1, heads=2, vocabulary=600)
 
 
 def _recipe(steps: int = 3) -> VLMEmojiRecipe:

@@ -1,6 +1,6 @@
 """A small vision-language model: a picture becomes places with features, a decoder writes text while it looks at them.
 
-    picture ─▶ convolutions (÷ 8) ─▶ transformer ─▶ G × G places ┐
+    picture ─▶ convolutions (÷ 16) ─▶ transformer ─▶ G × G places ┐
     tokens so far ─────────────────────────────────────────────▶ decoder blocks (self, cross, MLP) ─▶ next token
 
 Encoder and decoder as in PaLI-X (Chen et al. 2023), one of the two backbones of RT-2. Convolutions before the transformer learn from far fewer
@@ -25,7 +25,9 @@ from ornstein.networks.dit import sincos_positions
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
 
-DOWNSAMPLING = 8
+#: Half the side, so many times.
+_HALVINGS = 4
+DOWNSAMPLING = 2**_HALVINGS
 _NORM_GROUPS = 8
 
 
@@ -46,7 +48,9 @@ class VisionLanguageConfig:
 
     def __post_init__(self) -> None:
         require_multiples(DOWNSAMPLING, "the convolutions make it so many times smaller", {"image_size": self.image_size})
-        require_multiples(4 * _NORM_GROUPS, "its quarter is normalised in groups", {"vision_width": self.vision_width})
+        require_multiples(
+            2 ** (_HALVINGS - 1) * _NORM_GROUPS, "the first layer is normalised in groups", {"vision_width": self.vision_width}
+        )
         require_multiples(self.vision_heads, "the encoder's heads", {"vision_width": self.vision_width})
         require_multiples(self.heads, "the decoder's heads", {"width": self.width})
         require_at_least(0, vision_depth=self.vision_depth)
@@ -64,7 +68,7 @@ class VisionEncoder(nn.Module):
         self.grid = image_size // DOWNSAMPLING
         stem: list[nn.Module] = []
         before = 3
-        for after in (width // 4, width // 2, width):
+        for after in (width >> k for k in reversed(range(_HALVINGS))):
             stem += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(_NORM_GROUPS, after), nn.SiLU()]
             before = after
         self.stem = nn.Sequential(*stem, nn.Conv2d(width, width, 1))

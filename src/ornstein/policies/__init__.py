@@ -17,6 +17,7 @@ from ornstein.policies.rt1_losses import (
 )
 from ornstein.policies.rt1_paper import PaperRT1, PaperRT1Config
 from ornstein.policies.rt1_policy import RT1Policy
+from ornstein.policies.rt2 import RT2Config, RT2Network, RT2Policy, robot_texts, speech_loss, with_actions
 from ornstein.policies.vision_language import Answer, TextTensors, VisionLanguageModel, answer_loss, text_tensors
 
 __all__ = [
@@ -28,6 +29,9 @@ __all__ = [
     "PointedTensors",
     "RT1Config",
     "RT1Policy",
+    "RT2Config",
+    "RT2Network",
+    "RT2Policy",
     "SpokenTensors",
     "TabletopFacts",
     "TextTensors",
@@ -40,7 +44,10 @@ __all__ = [
     "pointing_loss",
     "reading_loss",
     "recognition_loss",
+    "robot_texts",
     "rt1_loss",
+    "speech_loss",
     "text_tensors",
+    "with_actions",
     "without_words",
 ]
