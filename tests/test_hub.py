@@ -26,7 +26,9 @@ CLASSES = {
     "text-to-image": "TextToImagePipeline",
     "emoji-classifier": "EmojiJudge",
     "rt1": "RT1Policy",
+    "rt2": "RT2Policy",
     "modular": "ModularPolicy",
+    "vision-language": "VisionLanguageModel",
     "pixel-diffusion": "PixelDiffusion",
     "gan": "GAN",
     "vae": "VAE",
@@ -60,11 +62,10 @@ Loaded.from_checkpoint = classmethod(lambda cls, checkpoint, *rest: cls(checkpoi
 def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
     """Each kind's class, replaced by one of its own."""
     classes = {name: type(name, (Loaded,), {}) for name in CLASSES.values()}
-    pictures = {name: made for name, made in classes.items() if not name.endswith("Policy")}
+    policies = {name: made for name, made in classes.items() if name.endswith("Policy") or name == "VisionLanguageModel"}
+    pictures = {name: made for name, made in classes.items() if name not in policies}
     monkeypatch.setitem(sys.modules, "ornstein.images", SimpleNamespace(**pictures))
-    monkeypatch.setitem(
-        sys.modules, "ornstein.policies", SimpleNamespace(ModularPolicy=classes["ModularPolicy"], RT1Policy=classes["RT1Policy"])
-    )
+    monkeypatch.setitem(sys.modules, "ornstein.policies", SimpleNamespace(**policies))
     return classes
 
 

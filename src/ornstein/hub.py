@@ -16,14 +16,25 @@ if TYPE_CHECKING:
 
     from ornstein.images import GAN, VAE, EmojiJudge, PixelDiffusion, TextToImagePipeline
     from ornstein.networks.autoencoder import Autoencoder
-    from ornstein.policies import ModularPolicy, RT1Policy, VisionLanguageModel
+    from ornstein.policies import ModularPolicy, RT1Policy, RT2Policy, VisionLanguageModel
 
     Device = str | torch.device
 
 BUNDLED = Path(__file__).parent / "checkpoints"
 #: What the package comes with.
 SHIPPED = ("autoencoder", "emoji-classifier", "modular-tabletop", "rt1-tabletop", "text-to-image")
-KINDS = ("autoencoder", "text-to-image", "emoji-classifier", "rt1", "modular", "pixel-diffusion", "gan", "vae", "vision-language")
+KINDS = (
+    "autoencoder",
+    "text-to-image",
+    "emoji-classifier",
+    "rt1",
+    "rt2",
+    "modular",
+    "pixel-diffusion",
+    "gan",
+    "vae",
+    "vision-language",
+)
 
 
 def bundled_names() -> list[str]:
@@ -40,6 +51,8 @@ def load(name_or_folder: str | Path, *, expect: Literal["emoji-classifier"], dev
 @overload
 def load(name_or_folder: str | Path, *, expect: Literal["rt1"], device: Device = "cpu") -> RT1Policy: ...
 @overload
+def load(name_or_folder: str | Path, *, expect: Literal["rt2"], device: Device = "cpu") -> RT2Policy: ...
+@overload
 def load(name_or_folder: str | Path, *, expect: Literal["modular"], device: Device = "cpu") -> ModularPolicy: ...
 @overload
 def load(name_or_folder: str | Path, *, expect: Literal["pixel-diffusion"], device: Device = "cpu") -> PixelDiffusion: ...
@@ -53,7 +66,7 @@ def load(name_or_folder: str | Path, *, expect: Literal["vision-language"], devi
 def load(name_or_folder: str | Path, *, expect: str | None = None, device: Device = "cpu") -> Any: ...
 def load(name_or_folder: str | Path, *, expect: str | None = None, device: Device = "cpu") -> Any:
     """A ready model, of the class that its kind says: `TextToImagePipeline`, `Autoencoder`, `EmojiJudge`, `RT1Policy`,
-    `ModularPolicy`, `PixelDiffusion`, `GAN`, `VAE` or `VisionLanguageModel`.
+    `RT2Policy`, `ModularPolicy`, `PixelDiffusion`, `GAN`, `VAE` or `VisionLanguageModel`.
 
     Args:
         name_or_folder: a bundled name ("text-to-image"), or a folder: a checkpoint, or a run with one in `model/`.
@@ -87,6 +100,10 @@ def load(name_or_folder: str | Path, *, expect: str | None = None, device: Devic
             from ornstein.policies import RT1Policy
 
             return RT1Policy.from_checkpoint(checkpoint, device)
+        case "rt2":
+            from ornstein.policies import RT2Policy
+
+            return RT2Policy.from_checkpoint(checkpoint, device)
         case "modular":
             from ornstein.policies import ModularPolicy
 
