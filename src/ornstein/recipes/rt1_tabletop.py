@@ -226,7 +226,9 @@ def _learn_to_see(recipe: RT1TabletopRecipe, examples: RT1Examples, out: Path, *
 
     fresh = initialise(lambda: examples.network(recipe.network), recipe.sight.seed)
     network = loaded(out / "reading") if recipe.sentences else fresh
-    fixed = [network.aids.naming, network.aids.skill] + ([] if recipe.views else [network.aids.thing, network.aids.name])
+    fixed: list[nn.Module] = [network.aids.naming, network.aids.skill]
+    if not recipe.views:
+        fixed += [network.aids.thing, network.aids.name]
     if recipe.sentences:  # pictures' few wordings would make it forget what others mean (docs/lab-notes.md)
         fixed.append(network.reader)
     for part in fixed:
