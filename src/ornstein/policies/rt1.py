@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.actions import build_head
+from ornstein.assets.tabletop import language
 from ornstein.core.checks import require_at_least, require_multiples
 from ornstein.core.errors import DataError
 from ornstein.networks.causal_transformer import CausalTransformer
@@ -86,6 +87,8 @@ class TrainingAids(nn.Module):
         self.heading = nn.Linear(channels, 2)
         #: What a sentence moves and where to, as the sentence encoder's vectors of their names.
         self.naming = nn.Linear(language_width, POINTERS * SENTENCE_SIZE)
+        #: How: names do not tell "near" from "onto".
+        self.skill = nn.Linear(language_width, len(language()["skills"]))
         #: What lies where: features at a place, and the encoder's vector of a name, brought together.
         self.thing, self.name = nn.Linear(channels, _THING_SIZE), nn.Linear(SENTENCE_SIZE, _THING_SIZE)
 
