@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +136,7 @@ def test_nothing_kept_for_evaluation_is_said(views: PointedViews) -> None:
 def test_a_pair_is_a_function_of_its_number_and_views_are_drawn_once(
     views: PointedViews, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pointed_views, "_draw", lambda plan, folder: pytest.fail("drawn again"))
+    monkeypatch.setattr(pointed_views, "_draw", lambda *_: pytest.fail("drawn again"))
     again = PointedViews(60, cache, size=64, seed=3)
     for one, other in zip(views.at(np.arange(5, 9)), again.at(np.arange(9)), strict=True):
         np.testing.assert_array_equal(one, other[5:])
@@ -161,7 +163,68 @@ def test_mistakes_are_named(cache: Path, views: PointedViews, tmp_path: Path) ->
         PointedViews(1, tmp_path, size=32)
 
 
-def test_an_interruption_leaves_nothing_that_passes_for_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class _Here:
+    """Tasks are done where they are submitted; the given one is cut short."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.drawn: list[range] = []
+        self._stop_at = stop_at
+
+    def submit(self, function: Callable[..., None], plan: object, parts: Path, views: range) -> Future[None]:
+        if views.start == self._stop_at:
+            raise KeyboardInterrupt
+        function(plan, parts, views)
+        self.drawn.append(views)
+        future: Future[None] = Future()
+        future.set_result(None)
+        return future
+
+    def __enter__(self) -> _Here:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_parts_survive_an_interruption_and_together_are_the_whole(
+    views: PointedViews, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """60 views in three parts are the 60 views of one part; a second call draws what is missing."""
+    monkeypatch.setattr(pointed_views, "_VIEWS_A_PART", 25)
+    first, second = _Here(stop_at=50), _Here()
+    monkeypatch.setattr(pointed_views, "open_workers", lambda *_: first)
+    with pytest.raises(KeyboardInterrupt):
+        PointedViews(60, tmp_path, size=64, seed=3)
+    assert first.drawn == [range(25), range(25, 50)]
+    assert not list(tmp_path.glob("views-*"))
+    monkeypatch.setattr(pointed_views, "open_workers", lambda *_: second)
+    in_parts = PointedViews(60, tmp_path, size=64, seed=3)
+    assert second.drawn == []  # the only one left is drawn without another process
+    for one, other in zip(views.whole()[0], in_parts.whole()[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert [path.name.startswith("views-") for path in tmp_path.iterdir()] == [True]
+
+
+def test_several_processes_draw_the_same(views: PointedViews, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pointed_views, "_VIEWS_A_PART", 30)
+    by_two = PointedViews(60, tmp_path, size=64, seed=3, workers=2)
+    for one, other in zip(views.whole()[0], by_two.whole()[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_damaged_part_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pointed_views, "_assemble", lambda *_: pytest.fail("as if killed"))
+    with pytest.raises(pytest.fail.Exception):
+        PointedViews(2, tmp_path, size=32)
+    monkeypatch.undo()
+    (part,) = tmp_path.glob(".views-*/*.npz")
+    part.write_bytes(b"cut")
+    with pytest.raises(DataError, match="delete that file"):
+        PointedViews(2, tmp_path, size=32)
+    part.unlink()
+    assert len(PointedViews(2, tmp_path, size=32)) > 2
+
+
+def test_an_error_leaves_nothing_that_passes_for_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -169,5 +232,5 @@ def test_an_interruption_leaves_nothing_that_passes_for_views(tmp_path: Path, mo
         interrupted.setattr(pointed_views, "instruct", stop)
         with pytest.raises(KeyboardInterrupt):
             PointedViews(2, tmp_path, size=32)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("*/*"))
     assert len(PointedViews(2, tmp_path, size=32)) > 2

@@ -9,13 +9,16 @@ import hashlib
 import json
 import os
 import shutil
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from zipfile import BadZipFile
 
 import numpy as np
 
 from ornstein.core.errors import DataError
 from ornstein.core.progress import track
+from ornstein.core.workers import WorkerDiedError, open_workers, outcome
 from ornstein.data.spoken_tasks import name_of_mat, speakable_mats, speakable_names
 from ornstein.data.tabletop_views import number_of_view
 from ornstein.simulation.tabletop import TabletopEnv, Task, Variation, leaks, sample_scene
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Blocks, mats and a bowl; no scene has more.
 MOST_THINGS = 8
+_VIEWS_A_PART = 250
+_ARRAYS = ("pointers", "headings", "there", "things", "places")
 
 
 class PointedBatch(NamedTuple):
@@ -79,13 +84,14 @@ class PointedViews:
         size: int = 128,
         seed: int = 0,
         variation: Variation | None = None,
+        workers: int = 2,
     ) -> None:
         """
         Args:
-            cache: folder for the pictures. size: side of the front camera's pictures. variation: of the scenes.
+            cache: folder for the pictures. size: side of the front camera's pictures. variation: of the scenes. workers: processes that draw.
 
         Raises:
-            DataError: a number out of range, or the cache is damaged. RenderingError: there is no headless GL.
+            DataError: a number out of range, or the cache is damaged. RenderingError: there is no headless GL. WorkerDiedError: a process died.
         """
         if count < 1 or sentences < 1 or absent < 0:
             raise DataError(f"there must be at least one view and one sentence, got {count}, {sentences} and {absent}")
@@ -93,7 +99,7 @@ class PointedViews:
         plan = _Plan(count, sentences, absent, size, seed, Variation() if variation is None else variation)
         folder = cache / f"views-{plan.fingerprint()}"
         if not folder.exists():
-            _draw(plan, folder)
+            _draw(plan, folder, workers)
         try:
             self._pictures = np.load(folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
             self._pointers = np.load(folder / "pointers.npy", allow_pickle=False)
@@ -131,25 +137,50 @@ class PointedViews:
         )
 
 
-def _draw(plan: _Plan, folder: Path) -> None:
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
-    shape = (plan.count, plan.size, plan.size, 3)
-    pictures = np.lib.format.open_memmap(partial / "pictures.npy", mode="w+", dtype=np.uint8, shape=shape)
+def _draw(plan: _Plan, folder: Path, workers: int) -> None:
+    """Part by part, by several processes where there is more than one. What an interruption leaves are whole parts, which the same call takes up."""
+    parts = folder.with_name(f".{folder.name}.parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    wanted = [range(start, min(start + _VIEWS_A_PART, plan.count)) for start in range(0, plan.count, _VIEWS_A_PART)]
+    todo = [views for views in wanted if not _part(parts, views).exists()]
+    if len(todo) == 1:
+        _draw_part(plan, parts, todo[0])
+    elif todo:
+        try:
+            with open_workers(workers, _ready) as pool:
+                running = [pool.submit(_draw_part, plan, parts, views) for views in todo]
+                for future in track(as_completed(running), len(running), "drawing views"):
+                    outcome(future)
+        except WorkerDiedError as error:
+            raise WorkerDiedError(f"{error}; what was drawn is kept: start again, and it goes on from there") from error
+    _assemble(plan, [_part(parts, views) for views in wanted], folder)
+    shutil.rmtree(parts)
+
+
+def _part(parts: Path, views: range) -> Path:
+    return parts / f"{views.start}-{views.stop}.npz"
+
+
+def _ready() -> None:
+    """Nothing to prepare: a world is made for each part, so that a part's pictures are a function of its plan alone."""
+
+
+def _draw_part(plan: _Plan, parts: Path, views: range) -> None:
+    pictures = np.empty((len(views), plan.size, plan.size, 3), np.uint8)
     said: list[tuple[int, str]] = []
     pointers: list[NDArray[np.float32]] = []
     headings: list[NDArray[np.float32]] = []
     there: list[tuple[bool, bool]] = []
     number = {name: k for k, name in enumerate(speakable_names())}
-    things, places = np.full((plan.count, MOST_THINGS), -1), np.zeros((plan.count, MOST_THINGS, 2), np.float32)
+    things, places = np.full((len(pictures), MOST_THINGS), -1), np.zeros((len(pictures), MOST_THINGS, 2), np.float32)
     env = TabletopEnv(cameras={"front": plan.size})
     try:
-        for k in track(range(plan.count), plan.count, "drawing views"):
+        for row, k in enumerate(views):
             scene = sample_scene(number_of_view(plan.seed, k), plan.variation)
             rng = np.random.default_rng([plan.seed, k, 29])
-            pictures[k] = env.reset(options={"scene": scene})[0]["pixels"]["front"]
+            pictures[row] = env.reset(options={"scene": scene})[0]["pixels"]["front"]
             for j, (name, point) in enumerate(_things(env)):
-                things[k, j], places[k, j] = number.get(name, -1), project(env.world, "front", point)
+                things[row, j], places[row, j] = number.get(name, -1), project(env.world, "front", point)
             for task, sentence in _sentences(scene, rng, plan.sentences):
                 said.append((k, sentence))
                 pointers.append(np.stack(env.pointers_of(task)))
@@ -161,16 +192,52 @@ def _draw(plan: _Plan, folder: Path) -> None:
                 moved = env.pointers_of(Task("pick", task.block) if task.block is not None else task)[0]
                 pointers.append(np.stack([moved, env.pointers_of(task)[1] if which[1] else moved]))
                 headings.append(env.heading_of(task) if which[0] else np.zeros(2, np.float32))
+    finally:
+        env.close()
+    of, sentences = zip(*said, strict=True)
+    partial = parts / f".{views.start}.partial-{os.getpid()}"
+    with partial.open("wb") as file:
+        np.savez(
+            file,
+            pictures=pictures,
+            pointers=np.stack(pointers),
+            headings=np.stack(headings),
+            there=np.array(there),
+            things=things,
+            places=places,
+            views=np.array(of),
+            sentences=np.array(sentences),
+        )
+    partial.replace(_part(parts, views))
+
+
+def _assemble(plan: _Plan, parts: list[Path], folder: Path) -> None:
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    shape = (plan.count, plan.size, plan.size, 3)
+    pictures = np.lib.format.open_memmap(partial / "pictures.npy", mode="w+", dtype=np.uint8, shape=shape)
+    rest: dict[str, list[NDArray[Any]]] = {}
+    done = 0
+    try:
+        for path in parts:
+            try:
+                with np.load(path, allow_pickle=False) as part:
+                    for name in part.files:
+                        if name != "pictures":
+                            rest.setdefault(name, []).append(part[name])
+                    found = part["pictures"]
+            except (OSError, ValueError, EOFError, BadZipFile) as error:
+                raise DataError(f"cannot use the views in {path}: {error}; delete that file and start again") from error
+            pictures[done : done + len(found)] = found
+            done += len(found)
         pictures.flush()
-        np.save(partial / "there.npy", np.array(there))
-        np.save(partial / "pointers.npy", np.stack(pointers))
-        np.save(partial / "headings.npy", np.stack(headings))
-        np.save(partial / "things.npy", things)
-        np.save(partial / "places.npy", places)
+        whole = {name: np.concatenate(of) for name, of in rest.items()}
+        for name in _ARRAYS:
+            np.save(partial / f"{name}.npy", whole[name])
+        said = list(zip(whole["views"].tolist(), whole["sentences"].tolist(), strict=True))
         (partial / "sentences.json").write_text(json.dumps(said, ensure_ascii=False), encoding="utf8")
         partial.rename(folder)
     finally:
-        env.close()
         shutil.rmtree(partial, ignore_errors=True)
 
 

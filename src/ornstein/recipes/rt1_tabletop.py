@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def _reading() -> Optimization:
     return Optimization(
-        steps=1500,
+        steps=2500,
         batch_size=64,
         learning_rate=1.5e-3,
         warmup_steps=50,
