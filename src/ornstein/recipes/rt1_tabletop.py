@@ -226,8 +226,10 @@ def _learn_to_see(recipe: RT1TabletopRecipe, examples: RT1Examples, out: Path, *
 
     fresh = initialise(lambda: examples.network(recipe.network), recipe.sight.seed)
     network = loaded(out / "reading") if recipe.sentences else fresh
-    unused = [network.aids.naming, network.aids.skill] + ([] if recipe.views else [network.aids.thing, network.aids.name])
-    for part in unused:
+    fixed = [network.aids.naming, network.aids.skill] + ([] if recipe.views else [network.aids.thing, network.aids.name])
+    if recipe.sentences:  # pictures' few wordings would make it forget what others mean (docs/lab-notes.md)
+        fixed.append(network.reader)
+    for part in fixed:
         part.requires_grad_(requires_grad=False)
     return train(
         network,
