@@ -97,8 +97,8 @@ class RT1TabletopRecipe:
     ensemble_decay: float | None = None
     reading: Optimization = field(default_factory=_reading)
     sight: Optimization = field(default_factory=_sight)
-    arm: Optimization = field(default_factory=arm_optimization)
-    optimization: Optimization = field(default_factory=lambda: replace(arm_optimization(), steps=8000))
+    arm: Optimization = field(default_factory=lambda: replace(arm_optimization(), steps=3000))
+    optimization: Optimization = field(default_factory=arm_optimization)
     data: Path | None = None
     also: tuple[Path, ...] = ()
     weights: tuple[float, ...] = ()
