@@ -98,7 +98,7 @@ class RT1TabletopRecipe:
     reading: Optimization = field(default_factory=_reading)
     sight: Optimization = field(default_factory=_sight)
     arm: Optimization = field(default_factory=lambda: replace(arm_optimization(), steps=3000))
-    optimization: Optimization = field(default_factory=arm_optimization)
+    optimization: Optimization = field(default_factory=lambda: replace(arm_optimization(), steps=5000))
     data: Path | None = None
     also: tuple[Path, ...] = ()
     weights: tuple[float, ...] = ()
@@ -111,7 +111,7 @@ class RT1TabletopRecipe:
     views: int = 20_000
     stills: int = 3
     sentences: int = 24_000
-    scenes: tuple[int, ...] = (1000, 1000)
+    scenes: tuple[int, ...] = (1000, 700)
     smoothing_bins: float = 1.5
     acting: float = 0.1
     color_jitter: float = 0.1
