@@ -1,0 +1,34 @@
+"""What the shipped vision-language model answers rightly, kind by kind, beside the same model shown a grey picture.
+
+.venv/bin/python benchmarks/questions.py [CHECKPOINT]      # writes benchmarks/results/questions.json
+"""
+
+from __future__ import annotations
+
+import sys
+
+from record import RESULTS, share, write
+
+import ornstein
+from ornstein.data.questions import Lessons
+from ornstein.evaluation.answers import examine
+
+#: Lessons of a seed that neither training nor tuning saw; fixed before looking.
+SEED = 1_000_000
+LESSONS = 2000
+
+
+def main(checkpoint: str) -> None:
+    """Marks of the validation stream and of the held-out one, where facts and sums are asked that training never asks."""
+    model = ornstein.load(checkpoint, expect="vision-language")
+    found = {}
+    for split in ("validation", "held-out"):
+        lessons = Lessons(seed=SEED, split=split)  # type: ignore[arg-type]
+        for control, blind in ((split, False), (f"{split}, blind", True)):
+            marks = examine(model, lessons, range(LESSONS), blind=blind)
+            found[control] = {kind: share(one.right, one.n) for kind, one in marks.items()}
+    write(RESULTS / "questions.json", {"checkpoint": checkpoint, "seed": SEED, "lessons": LESSONS, "marks": found})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "vlm-emoji")
