@@ -1,4 +1,4 @@
-"""flat_arm.py VARIANT OUT STEPS [RUN]: another arm behind the eyes of RUN/sight, on demonstrations, then 100 validation scenes. "mlp-256-1024-2" is the one of the lab notes.
+"""flat_arm.py VARIANT OUT STEPS [RUN]: another arm behind the eyes of RUN/sight, on demonstrations, then 100 validation scenes. "mlp-256-1024-2" is the one of the lab notes."""
 import sys, types
 from dataclasses import replace, asdict
 from pathlib import Path
