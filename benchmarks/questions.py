@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from record import RESULTS, share, write
+from record import RESULTS, write
 
 import ornstein
 from ornstein.data.questions import Lessons
@@ -19,15 +19,15 @@ LESSONS = 2000
 
 
 def main(checkpoint: str) -> None:
-    """Marks of the validation stream and of the held-out one, where facts and sums are asked that training never asks."""
+    """Rates of the validation stream and of the held-out one, where facts and sums are asked that training never asks."""
     model = ornstein.load(checkpoint, expect="vision-language")
     found = {}
     for split in ("validation", "held-out"):
         lessons = Lessons(seed=SEED, split=split)  # type: ignore[arg-type]
         for control, blind in ((split, False), (f"{split}, blind", True)):
-            marks = examine(model, lessons, range(LESSONS), blind=blind)
-            found[control] = {kind: share(one.right, one.n) for kind, one in marks.items()}
-    write(RESULTS / "questions.json", {"checkpoint": checkpoint, "seed": SEED, "lessons": LESSONS, "marks": found})
+            rates = examine(model, lessons, range(LESSONS), blind=blind)
+            found[control] = {kind: rate.to_json() for kind, rate in rates.items()}
+    write(RESULTS / "questions.json", {"checkpoint": checkpoint, "seed": SEED, "lessons": LESSONS, "rates": found})
 
 
 if __name__ == "__main__":

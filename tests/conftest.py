@@ -69,3 +69,21 @@ def losing_a_node(cluster: Any) -> Callable[[Callable[..., Any], int], Callable[
         return counted
 
     return losing
+
+
+@pytest.fixture
+def shaken() -> Callable[[Callable[[], Any]], Any]:
+    """A network out of its initialisation, so that every input matters; the same one each time, fixed."""
+
+    def build(make: Callable[[], Any]) -> Any:
+        import torch
+
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = make().eval()
+            for parameter in network.parameters():
+                if parameter.ndim > 1:
+                    torch.nn.init.normal_(parameter, std=0.3)
+        return network.requires_grad_(requires_grad=False)
+
+    return build

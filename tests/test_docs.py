@@ -48,6 +48,21 @@ def test_the_commands_for_pictures_are_read_as_they_stand() -> None:
         assert stored is None
 
 
+def test_figures_of_the_vision_language_data_are_its_own() -> None:
+    from ornstein.assets.knowledge import concepts
+    from ornstein.data.questions import PLACES, QUESTION_KINDS
+    from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
+
+    page = (DOCS / "questions.md").read_text(encoding="utf8")
+    assert f"{len(concepts())} concepts" in page
+    network = VisionLanguageNetwork(VisionLanguageConfig())
+    assert f"{sum(parameter.numel() for parameter in network.parameters()) / 1e6:.1f} million numbers" in page
+    assert f"{network.vision.grid} × {network.vision.grid} places" in page
+    assert f"{PLACES} columns and {PLACES} rows" in page
+    rows = re.findall(r"^\| ([a-z ]+) \| .+\? |^\| ([a-z ]+) \| (?:find|point|describe)", page, re.MULTILINE)
+    assert {a or b for a, b in rows} == set(QUESTION_KINDS)
+
+
 def test_figures_of_the_full_size_rt1_are_the_measured_ones() -> None:
     """Counts are the network's, rates the committed benchmark's."""
     import torch

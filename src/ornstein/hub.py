@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
 BUNDLED = Path(__file__).parent / "checkpoints"
 #: What the package comes with.
 SHIPPED = ("autoencoder", "emoji-classifier", "modular-tabletop", "rt1-tabletop", "text-to-image")
-KINDS = (
-    "autoencoder",
-    "text-to-image",
-    "emoji-classifier",
-    "rt1",
-    "rt2",
-    "modular",
-    "pixel-diffusion",
-    "gan",
-    "vae",
-    "vision-language",
-)
+#: Where the class of each kind is that makes itself of a checkpoint.
+_CLASSES = {
+    "emoji-classifier": ("ornstein.images", "EmojiJudge"),
+    "rt1": ("ornstein.policies", "RT1Policy"),
+    "rt2": ("ornstein.policies", "RT2Policy"),
+    "modular": ("ornstein.policies", "ModularPolicy"),
+    "pixel-diffusion": ("ornstein.images", "PixelDiffusion"),
+    "gan": ("ornstein.images", "GAN"),
+    "vae": ("ornstein.images", "VAE"),
+    "vision-language": ("ornstein.policies", "VisionLanguageModel"),
+}
+KINDS = ("autoencoder", "text-to-image", *_CLASSES)
 
 
 def bundled_names() -> list[str]:
@@ -78,57 +79,20 @@ def load(name_or_folder: str | Path, *, expect: str | None = None, device: Devic
         CheckpointError: it is damaged, or not of the kind expected.
     """
     checkpoint = find_checkpoint(name_or_folder, expect_kind=expect)
-    match checkpoint.kind:
-        case "text-to-image":
-            if "guidance_range" in checkpoint.config:  # a student, which only jumps
-                from ornstein.images import FewStepPipeline
+    if checkpoint.kind == "autoencoder":
+        from ornstein.images import load_autoencoder
 
-                return FewStepPipeline.from_checkpoint(checkpoint, [BUNDLED / "autoencoder"], device)
-
-            from ornstein.images import TextToImagePipeline
-
-            return TextToImagePipeline.from_checkpoint(checkpoint, [BUNDLED / "autoencoder"], device)
-        case "autoencoder":
-            from ornstein.images import load_autoencoder
-
-            return load_autoencoder(checkpoint).to(device)
-        case "emoji-classifier":
-            from ornstein.images import EmojiJudge
-
-            return EmojiJudge.from_checkpoint(checkpoint, device)
-        case "rt1":
-            from ornstein.policies import RT1Policy
-
-            return RT1Policy.from_checkpoint(checkpoint, device)
-        case "rt2":
-            from ornstein.policies import RT2Policy
-
-            return RT2Policy.from_checkpoint(checkpoint, device)
-        case "modular":
-            from ornstein.policies import ModularPolicy
-
-            return ModularPolicy.from_checkpoint(checkpoint, device)
-        case "pixel-diffusion":
-            from ornstein.images import PixelDiffusion
-
-            return PixelDiffusion.from_checkpoint(checkpoint, device)
-        case "gan":
-            from ornstein.images import GAN
-
-            return GAN.from_checkpoint(checkpoint, device)
-        case "vae":
-            from ornstein.images import VAE
-
-            return VAE.from_checkpoint(checkpoint, device)
-        case "vision-language":
-            from ornstein.policies import VisionLanguageModel
-
-            return VisionLanguageModel.from_checkpoint(checkpoint, device)
-        case kind:
-            raise CheckpointError(
-                f"{checkpoint.path} holds a model of kind {kind!r}, which this ornstein does not know "
-                f"(it knows {', '.join(KINDS)}): update ornstein"
-            )
+        return load_autoencoder(checkpoint).to(device)
+    if checkpoint.kind == "text-to-image":
+        name = "FewStepPipeline" if "guidance_range" in checkpoint.config else "TextToImagePipeline"  # a student only jumps
+        return getattr(import_module("ornstein.images"), name).from_checkpoint(checkpoint, [BUNDLED / "autoencoder"], device)
+    if checkpoint.kind not in _CLASSES:
+        raise CheckpointError(
+            f"{checkpoint.path} holds a model of kind {checkpoint.kind!r}, which this ornstein does not know "
+            f"(it knows {', '.join(KINDS)}): update ornstein"
+        )
+    module, name = _CLASSES[checkpoint.kind]
+    return getattr(import_module(module), name).from_checkpoint(checkpoint, device)
 
 
 def find_checkpoint(name_or_folder: str | Path, *, expect_kind: str | None = None) -> Checkpoint:

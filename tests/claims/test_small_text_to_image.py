@@ -15,8 +15,9 @@ from ornstein.claims.small_text_to_image import QUICK, Data, Kind, Space, Way, d
 from ornstein.core.checkpoint import read_checkpoint
 from ornstein.data.scenes import BACKGROUNDS
 from ornstein.diffusion import NoiseSchedule
-from ornstein.images import load_strictly, to_tensor
+from ornstein.images import to_tensor
 from ornstein.networks.dit import DiT, DiTConfig, TextCondition
+from ornstein.networks.weight_files import load_strictly
 
 if TYPE_CHECKING:
     from pathlib import Path

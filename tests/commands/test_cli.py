@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -240,18 +239,8 @@ def test_evaluate_reports_goes_on_and_refuses_to_mix(capsys: pytest.CaptureFixtu
     assert_one_clear_line(code, err, "suite: all before, stack now", "--overwrite")
 
 
-@pytest.fixture
-def one_thread_only() -> Iterator[None]:
-    from ornstein.networks.threads import one_thread
-
-    with one_thread():
-        yield
-
-
-@pytest.mark.usefixtures("one_thread_only")
 def test_sample_edits_pictures_and_goes_between_prompts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """With the shipped model: the kept half is the picture's own, the frames begin and end at the prompts' own pictures. On one thread: on two, some
-    processors round a batch of three otherwise than a batch of one."""
+    """With the shipped model: the kept half is the picture's own, the frames begin and end at the prompts' own pictures."""
     own, edited, film = (tmp_path / f"{name}.png" for name in ("own", "edited", "film"))
     quick = ["--steps", "4", "--seed", "3"]
     assert run(capsys, "sample", "a key", *quick, "--out", str(own))[0] == 0

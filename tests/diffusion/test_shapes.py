@@ -26,6 +26,8 @@ def _tour() -> None:
     import torch
     from jaxtyping import TypeCheckError, install_import_hook
 
+    import ornstein  # noqa: F401  # before the next line too: what it imports for type checkers is all the rest
+
     typing.TYPE_CHECKING = True
     with install_import_hook("ornstein.diffusion", "beartype.beartype"):
         import ornstein.diffusion as d

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pytest
 
 from ornstein.data.questions import Lessons, Question, place_tokens
 from ornstein.data.web_pictures import render
-from ornstein.evaluation.answers import Marks, examine, is_right
+from ornstein.evaluation import Rate
+from ornstein.evaluation.answers import examine, is_right
 from ornstein.policies import Answer
 
 
@@ -35,13 +35,13 @@ def test_all_is_right_for_who_knows_and_nothing_for_who_sees_grey() -> None:
     knowing: Any = _Knowing(lessons, range(40))
     seen, blind = examine(knowing, lessons, range(40)), examine(knowing, lessons, range(40), blind=True)
     asked = [question for k in range(40) for question in lessons.at(k).questions]
-    assert seen["all"] == Marks(len(asked), len(asked))
-    assert blind["all"] == Marks(0, len(asked))
+    assert seen["all"] == Rate(len(asked), len(asked))
+    assert blind["all"] == Rate(0, len(asked))
     for kind in {question.kind for question in asked}:
         assert seen[kind].n == sum(question.kind == kind for question in asked)
     assert seen["needs no picture"].n == sum(question.blind for question in asked)
     assert seen["needs the picture"].n + seen["needs no picture"].n == len(asked)
-    assert examine(knowing, lessons, range(50))["all"].share < 1
+    assert examine(knowing, lessons, range(50))["all"].rate < 1
 
 
 def test_a_place_may_be_off_by_a_cell() -> None:
@@ -54,8 +54,3 @@ def test_a_place_may_be_off_by_a_cell() -> None:
     other = Question("concept", "which one is a dinosaur?", "the T-Rex")
     assert is_right(other, "the t-rex")
     assert not is_right(other, "the t-rex.")
-
-
-def test_marks_have_intervals() -> None:
-    assert Marks(8, 10).share == 0.8
-    assert Marks(8, 10).interval == pytest.approx((0.490, 0.943), abs=1e-3)  # Wilson's, from a table

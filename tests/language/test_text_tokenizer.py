@@ -83,6 +83,13 @@ def test_actions_are_spelled_and_no_text_says_them_by_chance(tokenizer: TextToke
     assert not set(tokenizer.actions) & set(tokenizer.encode("<action3> <action255>"))
 
 
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, *WITH_ACTIONS], ids=["plain", "extended", "overwritten"])
+def test_no_text_ends_an_answer(tokenizer: TextTokenizer) -> None:
+    tokens = tokenizer.encode("the <end> of a <pad>")
+    assert not {tokenizer.end, tokenizer.pad} & set(tokens)
+    assert tokenizer.decode(tokens) == "the <end> of a <pad>"
+
+
 def test_it_is_kept_as_plain_data() -> None:
     for tokenizer in (TOKENIZER, *WITH_ACTIONS):
         again = TextTokenizer.from_json(json.loads(json.dumps(tokenizer.to_json())))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -13,15 +15,9 @@ CONFIG = VisionLanguageConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def network() -> VisionLanguageNetwork:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = VisionLanguageNetwork(CONFIG).eval()
-        for parameter in network.parameters():
-            if parameter.ndim > 1:
-                torch.nn.init.normal_(parameter, std=0.3)
-    return network.requires_grad_(requires_grad=False)
+@pytest.fixture
+def network(shaken: Callable[[Callable[[], VisionLanguageNetwork]], VisionLanguageNetwork]) -> VisionLanguageNetwork:
+    return shaken(lambda: VisionLanguageNetwork(CONFIG))
 
 
 def _inputs() -> tuple[torch.Tensor, torch.Tensor]:

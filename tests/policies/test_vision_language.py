@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,14 +35,8 @@ QUESTIONS = ["where is the lion?", "what is this?", "how many lions are there?",
 
 
 @pytest.fixture
-def model() -> VisionLanguageModel:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = VisionLanguageNetwork(CONFIG).eval()
-        for parameter in network.parameters():
-            if parameter.ndim > 1:
-                torch.nn.init.normal_(parameter, std=0.3)
-    return VisionLanguageModel(network.requires_grad_(requires_grad=False), TOKENIZER)
+def model(shaken: Callable[[Callable[[], VisionLanguageNetwork]], VisionLanguageNetwork]) -> VisionLanguageModel:
+    return VisionLanguageModel(shaken(lambda: VisionLanguageNetwork(CONFIG)), TOKENIZER)
 
 
 def _pictures(count: int = 2) -> np.ndarray:
@@ -69,11 +64,14 @@ def test_only_answers_count_in_the_loss(model: VisionLanguageModel) -> None:
 
 
 def test_answers_are_the_likeliest_token_after_token(model: VisionLanguageModel) -> None:
-    """As by reading all anew for every token, one question at a time."""
-    pictures = _pictures()
-    together = model.answer(pictures, QUESTIONS, most=6)
-    for k, question in enumerate(QUESTIONS):
-        seen = model.network.see(torch.from_numpy(pictures[k // 2 : k // 2 + 1]))
+    """As by reading all anew for every token, one question at a time; some end before others."""
+    pictures, questions = _pictures(6), [QUESTIONS[1]] * 6
+    with torch.no_grad():
+        model.network.tokens_in.weight[TOKENIZER.end] *= 4  # said now and then
+    together = model.answer(pictures, questions, most=6)
+    assert {answer.whole for answer in together} == {True, False}
+    for k, question in enumerate(questions):
+        seen = model.network.see(torch.from_numpy(pictures[k : k + 1]))
         tokens, chance, ended = question_tokens(TOKENIZER, question), 0.0, False
         begin = len(tokens)
         while len(tokens) < begin + 6 and not ended:
@@ -85,7 +83,7 @@ def test_answers_are_the_likeliest_token_after_token(model: VisionLanguageModel)
         assert together[k].text == TOKENIZER.decode(tokens[begin:]).strip()
         assert together[k].log_probability == pytest.approx(chance, abs=1e-4)
         assert together[k].whole == ended
-        alone = model.answer(pictures[k // 2 : k // 2 + 1], [question], most=6)[0]
+        alone = model.answer(pictures[k : k + 1], [question], most=6)[0]
         assert (alone.text, alone.whole) == (together[k].text, together[k].whole)
 
 
@@ -136,5 +134,7 @@ def test_mistakes_are_named(model: VisionLanguageModel) -> None:
         model.answer(_pictures(1), ["where is the lion? " * 12])
     with pytest.raises(DataError, match="allowed tokens"):
         model.answer(_pictures(1), ["what is this?"], allowed=[TOKENIZER.size])
+    with pytest.raises(DataError, match="most = 0"):
+        model.answer(_pictures(1), ["what is this?"], most=0)
     with pytest.raises(DataError, match="32 × 32"):
         model.answer(np.zeros((1, 16, 16, 3), np.uint8), ["what is this?"])

@@ -67,9 +67,15 @@ def token_cross_entropy(
     """
     if smoothing_bins == 0:
         return functional.cross_entropy(logits.flatten(0, -2), tokens.flatten())
-    places = torch.arange(logits.shape[-1], device=logits.device)
-    soft = torch.softmax(-0.5 * ((places - tokens[..., None]) / smoothing_bins) ** 2, dim=-1)
-    return -(soft * logits.log_softmax(-1)).sum(-1).mean()
+    return -(soft_bins(tokens, logits.shape[-1], smoothing_bins) * logits.log_softmax(-1)).sum(-1).mean()
+
+
+def soft_bins(tokens: Int64[Tensor, "*batch"], num_bins: int, smoothing_bins: float) -> Float[Tensor, "*batch bins"]:
+    """What is aimed at: a Gaussian of that standard deviation around each bin, or the bin alone where it is 0."""
+    if smoothing_bins == 0:
+        return functional.one_hot(tokens, num_bins).float()
+    places = torch.arange(num_bins, device=tokens.device)
+    return torch.softmax(-0.5 * ((places - tokens[..., None]) / smoothing_bins) ** 2, dim=-1)
 
 
 class BinsHead(ActionHead):

@@ -23,10 +23,11 @@ from ornstein.data.naming import indefinite
 from ornstein.data.scenes import BACKGROUNDS, RESOLUTION, PlacedObject, Scene, render
 from ornstein.diffusion import DDIM, ClassifierFreeGuidance, KeyedNoise, NoiseSchedule, ddpm_loss
 from ornstein.hub import find_checkpoint
-from ornstein.images import load_autoencoder, load_strictly, to_pixels, to_tensor
+from ornstein.images import load_autoencoder, to_pixels, to_tensor
 from ornstein.language import UniversalSentenceEncoder
 from ornstein.networks.dit import DiT, DiTConfig, TextCondition
 from ornstein.networks.precision import fast_precision
+from ornstein.networks.weight_files import load_strictly
 from ornstein.training import Optimization, RunFolder, epoch_rows, initialise, train
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from ornstein.commands.parsing import require_png
 from ornstein.core.errors import DataError
 
 
@@ -38,8 +39,8 @@ def ask(
     from ornstein.data.pictures import read_square
     from ornstein.data.questions import place_of
 
-    if mark is not None and (mark.suffix.lower() != ".png" or not mark.absolute().parent.is_dir()):
-        raise DataError(f"--mark takes a .png file in a folder that exists, got {str(mark)!r}")
+    if mark is not None:
+        require_png(mark, "--mark")
     if not question.strip():
         raise DataError("ask something: the question is empty")
     if not image.is_file():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ornstein.commands.parsing import call
+from ornstein.commands.parsing import call, require_png
 from ornstein.core.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ def _inspect(
 
     from ornstein.data.lerobot import LeRobotDataset, inspect_dataset
 
-    if sheet is not None and (sheet.suffix.lower() != ".png" or not sheet.absolute().parent.is_dir()):
-        raise DataError(f"--sheet takes a .png file in a folder that exists, got {str(sheet)!r}")
+    if sheet is not None:
+        require_png(sheet, "--sheet")
     summary = inspect_dataset(folder)
     if sheet is not None:
         _first_frames(LeRobotDataset(folder)).save(sheet)
@@ -246,8 +246,8 @@ def _inspect_pictures(
     from ornstein.data.pictures import contact_sheet, spread
     from ornstein.data.prepared_pictures import prepare_pictures, summary
 
-    if sheet is not None and (sheet.suffix.lower() != ".png" or not sheet.absolute().parent.is_dir()):
-        raise DataError(f"--sheet takes a .png file in a folder that exists, got {str(sheet)!r}")
+    if sheet is not None:
+        require_png(sheet, "--sheet")
     with tempfile.TemporaryDirectory() as cache:
         pictures = prepare_pictures(folder, Path(cache), _SIDE, track)
         report = pictures.report()
@@ -285,8 +285,7 @@ def _preview_questions(
 
     if num < 1:
         raise DataError(f"--num must be at least 1, got {num}")
-    if out.suffix.lower() != ".png" or not out.absolute().parent.is_dir():
-        raise DataError(f"--out takes a .png file in a folder that exists, got {str(out)!r}")
+    require_png(out, "--out")
     stream = Lessons(seed=seed, split=split)
     lessons = [stream.at(k) for k in range(num)]
     pictures = [render(lesson.picture) for lesson in track(lessons, num, "drawing pictures")]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
-from ornstein.core.errors import OrnsteinError
+from ornstein.core.errors import DataError, OrnsteinError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 Result = TypeVar("Result")
 _OPTION = re.compile(r"--[\w.+-]+")
@@ -82,3 +83,13 @@ def _in_one_line(box: str, arguments: Sequence[str], name: str) -> str:
     if near:
         text += f": did you mean {' or '.join(dict.fromkeys(near))}?"
     return f"{text} (see `ornstein {name} --help`)"
+
+
+def require_png(path: Path, option: str) -> None:
+    """Before anything is computed.
+
+    Raises:
+        DataError: it is no .png file in a folder that exists.
+    """
+    if path.suffix.lower() != ".png" or not path.absolute().parent.is_dir():
+        raise DataError(f"{option} takes a .png file in a folder that exists, got {str(path)!r}")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 #: Blocks, mats and a bowl; no scene has more.
 MOST_THINGS = 8
-_VIEWS_A_PART = 250
+_VIEWS_A_PART = 500
 _ARRAYS = ("pointers", "headings", "there", "things", "places")
 
 

@@ -7,6 +7,7 @@ all: a fixed share of them is asked about in the held-out split only.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -37,9 +38,11 @@ QuestionKind = Literal[
 QUESTION_KINDS: tuple[QuestionKind, ...] = get_args(QuestionKind)
 #: Columns and rows that location tokens tell apart.
 PLACES = 64
+#: Of facts and sums.
+_HELD_OUT = 0.2
 #: Concepts with fewer members would lose what holds them together.
 _FEWEST_MEMBERS = 4
-_NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
+_NUMBER_WORDS = dict(enumerate(("one", "two", "three", "four", "five", "six", "seven", "eight"), 1))
 _STREAMS = {"train": 0, "validation": 1, "held-out": 2}
 
 
@@ -65,13 +68,10 @@ def place_of(text: str) -> tuple[float, float]:
     Raises:
         DataError: it names none.
     """
-    parts = text.split()
-    if len(parts) != 2 or not all(
-        part.startswith(f"<{axis}") and part.endswith(">") and part[2:-1].isdigit() and int(part[2:-1]) < PLACES
-        for part, axis in zip(parts, "xy", strict=True)
-    ):
+    found = re.fullmatch(r"<x(\d{1,2})> <y(\d{1,2})>", text)
+    if found is None or max(int(part) for part in found.groups()) >= PLACES:
         raise DataError(f"a place is two tokens like '<x12> <y40>', got {text!r}")
-    x, y = ((int(part[2:-1]) + 0.5) / PLACES * 2 - 1 for part in parts)
+    x, y = ((int(part) + 0.5) / PLACES * 2 - 1 for part in found.groups())
     return x, y
 
 
@@ -92,12 +92,13 @@ def called(item: WebItem) -> str:
 
 def is_fact_held_out(concept: Concept, name: str) -> bool:
     """Whether a concept's member is asked about in the held-out split only."""
-    return len(concept.members) >= _FEWEST_MEMBERS and is_held_out("fact", concept.name, name)
+    return len(concept.members) >= _FEWEST_MEMBERS and is_held_out("fact", concept.name, name, share=_HELD_OUT)
 
 
 def is_sum_held_out(first: int, sign: str, second: int) -> bool:
     """Whether a sum is asked for in the held-out split only."""
-    return is_held_out("sum", *((first, sign, second) if sign == "minus" else (*sorted((first, second)), sign)))
+    terms = (first, second) if sign == "minus" else sorted((first, second))
+    return is_held_out("sum", *terms, sign, share=_HELD_OUT)
 
 
 class Lessons:
@@ -109,26 +110,23 @@ class Lessons:
         seed: int = 0,
         split: Split = "train",
         questions: int = 4,
-        kinds: Collection[QuestionKind] = QUESTION_KINDS,
         without: Collection[str] = (),
     ) -> None:
         """
         Args:
-            questions: at most so many about a picture. kinds: which. without: concepts that are left out, members' pictures and all else being as
-                before.
+            questions: at most so many about a picture. without: concepts that nothing is asked about; their members are still shown.
 
         Raises:
-            DataError: no questions. UnknownNameError: no such split, kind or concept.
+            DataError: no questions. UnknownNameError: no such split or concept.
         """
-        if questions < 1 or not kinds:
-            raise DataError(f"a lesson asks at least one question of at least one kind, got {questions} of {len(kinds)} kinds")
+        if questions < 1:
+            raise DataError(f"a lesson asks at least one question, got {questions}")
         asked: list[tuple[str, str, Collection[str]]] = [("split", split, _STREAMS)]
-        asked += [("kind of question", kind, QUESTION_KINDS) for kind in kinds]
         asked += [("concept", concept, concepts()) for concept in without]
         for what, name, known in asked:
             if name not in known:
                 raise unknown_name(what, name, list(known))
-        self.seed, self.split, self.questions, self.kinds = seed, split, questions, tuple(kinds)
+        self.seed, self.split, self.questions = seed, split, questions
         self._concepts = tuple(one for name, one in concepts().items() if name not in without and not one.held_out)
 
     def at(self, index: int) -> Lesson:
@@ -149,7 +147,7 @@ class Lessons:
     def _asked(self, teller: _Teller, rng: np.random.Generator) -> list[Question]:
         """First what the picture was made for, then of other kinds as far as they go; each question once."""
         asked: dict[str, Question] = {}
-        shuffled = [self.kinds[int(k)] for k in rng.permutation(len(self.kinds))]
+        shuffled = [QUESTION_KINDS[int(k)] for k in rng.permutation(len(QUESTION_KINDS))]
         for kind in sorted(shuffled, key=lambda kind: kind not in _MADE_FOR):
             question = _ASK[kind](teller)
             if question is not None:
@@ -204,8 +202,8 @@ class _Teller:
     def _around_a_sum(self) -> list[WebItem]:
         """Numbers, one of which is a sum that can be asked for."""
         rng = self.rng
-        values = [int(number) for number in web_numbers()]
-        sums = [(a, sign, b) for a in range(9) for b in range(9) for sign in ("plus", "minus") if _value(a, sign, b) in values]
+        values = sorted(int(number) for number in web_numbers())
+        sums = [(a, sign, b) for a in values for b in values for sign in ("plus", "minus") if _value(a, sign, b) in values]
         fitting = [one for one in sums if is_sum_held_out(*one) == self.held_out]
         self.sum = fitting[int(rng.integers(len(fitting)))]
         result = str(_value(*self.sum))
@@ -288,7 +286,10 @@ class _Teller:
             names = [name for name in names if is_fact_held_out(concept, name) == self.held_out]
         if not names:
             return None
-        return Question("fact", f"is the {self._pick(names)} {concept.noun}?", "yes" if true else "no", blind=True)
+        name = self._pick(names)
+        verb = "are" if name in UNCOUNTED_NAMES and name.endswith("s") else "is"
+        text = f"{verb} the {name} {indefinite(concept.noun.removeprefix('the '))}?"
+        return Question("fact", text, "yes" if true else "no", blind=True)
 
     def count(self) -> Question | None:
         countable = [item for item in self.items if item.kind == "drawing" and item.name not in UNCOUNTED_NAMES]

@@ -114,10 +114,10 @@ class Scene:
     size: str = ""
 
 
-def is_held_out(*combination: object) -> bool:
-    """Whether a combination belongs to the fixed tenth that training never shows (decided by its SHA-256)."""
+def is_held_out(*combination: object, share: float = 0.1) -> bool:
+    """Whether a combination belongs to the fixed share that training never shows (decided by its SHA-256)."""
     digest = hashlib.sha256("|".join(map(str, combination)).encode()).digest()
-    return digest[0] * 256 + digest[1] < 6554  # 6554 / 65536 = a tenth
+    return digest[0] * 256 + digest[1] < share * 65536
 
 
 def combinations(scene: Scene) -> list[tuple[object, ...]]:

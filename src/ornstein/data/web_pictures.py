@@ -6,6 +6,7 @@ They show what the robot's own data show and what those never do; nothing of wha
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -68,9 +69,10 @@ class WebPicture:
 
 @lru_cache(maxsize=1)
 def web_names() -> tuple[str, ...]:
-    """Every drawing of the vocabulary but those that are kept from all data."""
+    """Every drawing of the vocabulary but those that are kept from all data, and those whose names speak of them ("polar bear")."""
     kept = words("held_out")
-    return tuple(name for name in openmoji.names() if name not in {*kept.objects, *kept.symbols})
+    spoken = re.compile("|".join(rf"\b{re.escape(word)}\b" for word in (*kept.objects, *kept.symbols, *kept.colours)))
+    return tuple(name for name in openmoji.names() if not spoken.search(name))
 
 
 @lru_cache(maxsize=1)
@@ -81,7 +83,7 @@ def web_numbers() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def web_colours() -> tuple[str, ...]:
-    """The colours of cards."""
+    """The colours of cards, and those that drawings are painted in."""
     return (*words("seen").colours, *words("web_only").colours)
 
 
@@ -149,7 +151,7 @@ def random_item(rng: np.random.Generator, kind: ItemKind, name: str) -> WebItem:
     """In a manner drawn at random; a place is still to be given."""
     color = ""
     if kind == "drawing" and name in openmoji.paintable_names() and rng.random() < 0.25:
-        color = str(rng.choice(list(openmoji.COLORS)))
+        color = str(rng.choice(web_colours()))
     tilt = float(rng.uniform(0, 0.5)) if rng.random() < 0.5 else 0.0
     return WebItem(
         kind, name, 0.0, 0.0, 0.0, float(rng.uniform(-0.4, 0.4)), tilt, color, kind != "drawing" or bool(rng.random() < 0.5)

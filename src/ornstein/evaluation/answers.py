@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from ornstein.core.errors import DataError
 from ornstein.core.progress import track
 from ornstein.data.questions import PLACES, place_of
 from ornstein.data.web_pictures import render
-from ornstein.evaluation.statistics import wilson_interval
+from ornstein.evaluation.statistics import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,23 +19,6 @@ if TYPE_CHECKING:
     from ornstein.policies import VisionLanguageModel
 
 _AT_ONCE = 32
-
-
-class Marks(NamedTuple):
-    """right of n answers, and the share's 95 % Wilson interval."""
-
-    right: int
-    n: int
-
-    @property
-    def share(self) -> float:
-        """right / n."""
-        return self.right / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Of the share."""
-        return wilson_interval(self.right, self.n)
 
 
 def is_right(question: Question, text: str) -> bool:
@@ -49,8 +32,8 @@ def is_right(question: Question, text: str) -> bool:
     return bool(np.abs(np.subtract(found, place_of(question.answer))).max() * PLACES / 2 < 1.5)
 
 
-def examine(model: VisionLanguageModel, lessons: Lessons, numbers: Iterable[int], *, blind: bool = False) -> dict[str, Marks]:
-    """Marks by kind of question, and of "all", of those that "needs the picture" and of those that "needs no picture".
+def examine(model: VisionLanguageModel, lessons: Lessons, numbers: Iterable[int], *, blind: bool = False) -> dict[str, Rate]:
+    """How often it is right, by kind of question, and of "all", of those that "needs the picture" and of those that "needs no picture".
 
     Args:
         numbers: of the lessons. blind: show a grey picture instead, as a control.
@@ -69,4 +52,4 @@ def examine(model: VisionLanguageModel, lessons: Lessons, numbers: Iterable[int]
                 right = is_right(question, answer.text)
                 for kind in ("all", "needs no picture" if question.blind else "needs the picture", question.kind):
                     found.setdefault(kind, []).append(right)
-    return {kind: Marks(sum(of), len(of)) for kind, of in sorted(found.items())}
+    return {kind: Rate(sum(of), len(of)) for kind, of in sorted(found.items())}

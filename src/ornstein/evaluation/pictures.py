@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ornstein.core.errors import DataError
-from ornstein.evaluation.statistics import wilson_interval
+from ornstein.evaluation.statistics import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,29 +19,6 @@ if TYPE_CHECKING:
 
 REAL = "real"
 FLOOR = "real again (floor)"
-
-
-@dataclass(frozen=True)
-class Rate:
-    """k of n with the 95 % Wilson interval."""
-
-    successes: int
-    n: int
-
-    @property
-    def rate(self) -> float:
-        return self.successes / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return wilson_interval(self.successes, self.n)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.successes}/{self.n} = {self.rate:.1%} ({low:.1%} to {high:.1%})"
-
-    def to_json(self) -> dict[str, Any]:
-        return {"successes": self.successes, "n": self.n, "rate": self.rate, "wilson95": list(self.interval)}
 
 
 def alignment_rates(alignments: Sequence[Alignment]) -> dict[str, Rate]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
@@ -26,6 +27,29 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     center = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * float(np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2)))
     return max(0.0, center - half), min(1.0, center + half)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """k of n with the 95 % Wilson interval."""
+
+    successes: int
+    n: int
+
+    @property
+    def rate(self) -> float:
+        return self.successes / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson_interval(self.successes, self.n)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.successes}/{self.n} = {self.rate:.1%} ({low:.1%} to {high:.1%})"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"successes": self.successes, "n": self.n, "rate": self.rate, "wilson95": list(self.interval)}
 
 
 def newcombe_difference(a: tuple[int, int], b: tuple[int, int], confidence: float = 0.95) -> tuple[float, float]:

@@ -24,7 +24,7 @@ from ornstein.images.quality import (
 )
 from ornstein.images.settings import DrawingSettings, SamplerName
 from ornstein.images.text_to_image import TextToImageConfig, TextToImagePipeline, first_stage_of
-from ornstein.images.weights import load_autoencoder, load_strictly
+from ornstein.images.weights import load_autoencoder
 
 __all__ = [
     "GAN",
@@ -58,7 +58,6 @@ __all__ = [
     "kernel_distance",
     "kernel_distance_change",
     "load_autoencoder",
-    "load_strictly",
     "manifold_scores",
     "modes_found",
     "nearest_neighbours",

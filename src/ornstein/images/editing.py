@@ -17,7 +17,6 @@ from ornstein.diffusion import KeyedNoise, KnownData, time_steps
 from ornstein.images.autoencoding import to_tensor
 from ornstein.images.settings import DrawingSettings
 from ornstein.networks.autoencoder import DOWNSAMPLING
-from ornstein.networks.dit import TextCondition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -115,13 +114,19 @@ def interpolate(
     pipeline.check_prompts([*prompts, *filter(None, [settings.negative_prompt])])
     first, last = (KeyedNoise(seed, [0], pipeline.device) for seed in seeds or (settings.seed, settings.seed))
     stepper = pipeline.sampler(settings.sampler, settings.num_inference_steps, settings.eta)
-    both, nothing = pipeline.conditions(prompts, settings.negative_prompt)
-    guided = pipeline.guided(settings.guidance_scale, _row(nothing, 0), settings.guidance_interval, stepper)
+
+    def towards(prompt: str) -> Callable[[Tensor, Tensor], Tensor]:
+        # By itself: padded to the other's length, it would be rounded otherwise, and an end would not be the prompt's own picture.
+        condition, nothing = pipeline.conditions([prompt], settings.negative_prompt)
+        guided = pipeline.guided(settings.guidance_scale, nothing, settings.guidance_interval, stepper)
+        return lambda x_t, t: guided(x_t, t, condition)
+
+    ends = towards(prompts[0]), towards(prompts[1])
 
     @torch.inference_mode()
     def walk(k: int) -> Iterator[Step]:
         share = k / (frames - 1)
-        mixed, noise = _Mixed(guided, _row(both, 0), _row(both, 1), share), _TurnedNoise(first, last, share)
+        mixed, noise = _Mixed(*ends, share), _TurnedNoise(first, last, share)
         yield from stepper.iterate(mixed, noise.initial(pipeline.latent_shape), None, noise)
 
     wanted = range(frames) if only is None else only
@@ -130,19 +135,15 @@ def interpolate(
 
 
 class _Mixed:
-    """A denoiser between two conditions; at either end the other one is not evaluated."""
+    """A denoiser between two; at either end the other one is not evaluated."""
 
-    def __init__(self, denoiser: Denoiser, first: TextCondition, last: TextCondition, share: float) -> None:
-        self.denoiser, self.first, self.last, self.share = denoiser, first, last, share
+    def __init__(self, first: Callable[[Tensor, Tensor], Tensor], last: Callable[[Tensor, Tensor], Tensor], share: float) -> None:
+        self.first, self.last, self.share = first, last, share
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
         if self.share in (0.0, 1.0):
-            return self.denoiser(x_t, t, self.last if self.share else self.first)
-        return torch.lerp(self.denoiser(x_t, t, self.first), self.denoiser(x_t, t, self.last), self.share)
-
-
-def _row(condition: TextCondition, index: int) -> TextCondition:
-    return TextCondition(*(leaf[index : index + 1] for leaf in condition))
+            return (self.last if self.share else self.first)(x_t, t)
+        return torch.lerp(self.first(x_t, t), self.last(x_t, t), self.share)
 
 
 class _TurnedNoise:

@@ -11,8 +11,8 @@ import torch
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.data.scenes import BACKGROUNDS
 from ornstein.images.autoencoding import to_tensor
-from ornstein.images.weights import load_strictly
 from ornstein.networks.classifier import Classifier, ClassifierConfig
+from ornstein.networks.weight_files import load_strictly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,11 +15,11 @@ import torch
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.diffusion import DPMSolverPP2M, KeyedNoise, NoiseSchedule, Sampler
 from ornstein.images.autoencoding import to_pixels
-from ornstein.images.weights import load_strictly
 from ornstein.networks.adversarial import AdversarialPair, DCGANConfig, R3GANConfig
 from ornstein.networks.categorical_vae import CategoricalVAE, CategoricalVAEConfig
 from ornstein.networks.precision import fast_precision
 from ornstein.networks.unet import UNet, UNetConfig
+from ornstein.networks.weight_files import load_strictly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

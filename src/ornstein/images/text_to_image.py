@@ -27,11 +27,12 @@ from ornstein.diffusion import (
 )
 from ornstein.images.autoencoding import to_pixels
 from ornstein.images.settings import DrawingSettings, SamplerName
-from ornstein.images.weights import load_autoencoder, load_strictly
+from ornstein.images.weights import load_autoencoder
 from ornstein.language import UniversalSentenceEncoder, check_text
 from ornstein.networks.autoencoder import DOWNSAMPLING, Autoencoder
 from ornstein.networks.dit import DiT, DiTConfig, TextCondition
 from ornstein.networks.precision import fast_precision
+from ornstein.networks.weight_files import load_strictly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class CausalBlock(nn.Module):
-    """Pre-norm attention and MLP."""
+    """Pre-norm attention and MLP; without a mask, everything sees everything."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class CausalBlock(nn.Module):
         self.attention = Attention(width, heads)
         self.mlp = MLP(width)
 
-    def forward(self, x_BND: Tensor, mask_NN: Tensor) -> Tensor:
+    def forward(self, x_BND: Tensor, mask_NN: Tensor | None = None) -> Tensor:
         h_BND = self.norm1(x_BND)
         x_BND = x_BND + self.attention(h_BND, h_BND, mask_NN)
         return x_BND + self.mlp(self.norm2(x_BND))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ornstein.core.checks import require_at_least, require_multiples
 from ornstein.core.errors import DataError
 from ornstein.networks.attention import MLP, Attention
+from ornstein.networks.causal_transformer import CausalBlock
 from ornstein.networks.dit import sincos_positions
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class VisionEncoder(nn.Module):
             stem += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(_NORM_GROUPS, after), nn.SiLU()]
             before = after
         self.stem = nn.Sequential(*stem, nn.Conv2d(width, width, 1))
-        self.blocks = nn.ModuleList(_EncoderBlock(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(CausalBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.register_buffer("positions", sincos_positions(self.grid, width), persistent=False)
 
@@ -87,18 +88,6 @@ class VisionEncoder(nn.Module):
             x_BND = block(x_BND)
         seen: Tensor = self.norm(x_BND)
         return seen
-
-
-class _EncoderBlock(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention, self.mlp = Attention(width, heads), MLP(width)
-
-    def forward(self, x_BND: Tensor) -> Tensor:
-        h_BND = self.norm1(x_BND)
-        x_BND = x_BND + self.attention(h_BND, h_BND)
-        return x_BND + self.mlp(self.norm2(x_BND))
 
 
 class DecoderCache(NamedTuple):

@@ -1,14 +1,20 @@
-"""Weights that others trained, from a file; and a name for weights."""
+"""Weights into a network: from a checkpoint, every one of them or none; from files that others wrote; and a name for weights."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ornstein.core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from ornstein.core.checkpoint import Checkpoint
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _TORCH = (".pt", ".pth", ".bin")
 
@@ -52,3 +58,25 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     ):
         raise CheckpointError(f"{path} does not hold a state dict, name → tensor: save the network's state_dict()")
     return weights
+
+
+def load_strictly(network: Network, checkpoint: Checkpoint) -> Network:
+    """Fill `network` from the checkpoint's tensors (fp16 is widened to the network's own type).
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown or of another shape; the first few are named.
+    """
+    tensors = {name: torch.as_tensor(value) for name, value in checkpoint.tensors().items()}
+    own = network.state_dict()
+    problems = [f"{name} is missing" for name in own if name not in tensors]
+    problems += [f"{name} is unknown" for name in tensors if name not in own]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
+        raise CheckpointError(f"the weights in {checkpoint.path} do not fit their configuration: {shown}")
+    network.load_state_dict(tensors, strict=True)
+    return network

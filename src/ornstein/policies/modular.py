@@ -19,6 +19,7 @@ import torch
 from ornstein.assets.tabletop import DIRECTIONS
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.networks.centre_net import CentreNet, CentreNetConfig
+from ornstein.networks.weight_files import load_strictly
 from ornstein.policies.grammar import Goal, goals_of
 from ornstein.policies.observations import checked
 from ornstein.policies.sight import Camera, Thing, found_things
@@ -144,11 +145,10 @@ class ModularPolicy:
             sizes = CentreNetConfig(**{**config["network"], "channels": tuple(config["network"]["channels"])})
             network, camera = CentreNet(sizes), Camera.from_json(config["camera"])
             kinds, names = tuple(config["kinds"]), tuple(config["names"])
-            network.load_state_dict({k: torch.as_tensor(v) for k, v in checkpoint.tensors().items()}, strict=True)
-        except (KeyError, TypeError, DataError, RuntimeError) as error:
+        except (KeyError, TypeError, DataError) as error:
             raise CheckpointError(f"{checkpoint.path} does not fit a modular policy: {error}") from error
         return cls(
-            network,
+            load_strictly(network, checkpoint),
             checkpoint.contract,
             camera,
             kinds,

@@ -36,7 +36,7 @@ ACTION_SIZE = 7
 #: The first tokens' maps may be taught to point: at what is moved, and at where it goes.
 POINTERS = 2
 
-_PLACE_OCTAVES, _STATE_OCTAVES = 4, 3
+_PLACE_OCTAVES, STATE_OCTAVES = 4, 3
 _THING_SIZE = 64
 
 
@@ -163,8 +163,8 @@ class RT1(FrameByFrame):
         #: How much each pointer is asked to point nowhere: what the sentence speaks of may not be there.
         self.nowhere = nn.Linear(config.language_width, POINTERS)
         self.aids = TrainingAids(self.vision.out_channels, config.language_width)
-        self.token_in = nn.Linear(self.vision.out_channels + _waves_of(2, _PLACE_OCTAVES), config.width)
-        self.state_in = nn.Linear(_waves_of(config.state_size, _STATE_OCTAVES), config.width) if config.state_size else None
+        self.token_in = nn.Linear(self.vision.out_channels + waves_of(2, _PLACE_OCTAVES), config.width)
+        self.state_in = nn.Linear(waves_of(config.state_size, STATE_OCTAVES), config.width) if config.state_size else None
         self.language_in = nn.Linear(config.language_width, config.width) if config.language_token else None
         tokens = config.tokens + (config.state_size > 0) + config.language_token
         self.transformer = CausalTransformer(config.width, config.depth, config.heads, config.history, tokens)
@@ -198,7 +198,7 @@ class RT1(FrameByFrame):
                 raise DataError(f"this RT-1 reads {self.config.state_size} numbers of the arm's state: give them")
             standard = (state - self.state_mean) / self.state_std
             # Three standard deviations are the unit, so that the slowest wave does not fold.
-            parts.append(self.state_in(waves(standard / 3, _STATE_OCTAVES))[:, :, None])
+            parts.append(self.state_in(waves(standard / 3, STATE_OCTAVES))[:, :, None])
         if self.language_in is not None:
             parts.append(self.language_in(words)[:, None, None].expand(-1, tokens.shape[1], -1, -1))
         read_BTD: Tensor = self.transformer(torch.cat([part.to(parts[0].dtype) for part in parts], dim=2))
@@ -226,7 +226,8 @@ def waves(values: Float[Tensor, "... numbers"], octaves: int) -> Float[Tensor, "
     return torch.cat(found, dim=-1)
 
 
-def _waves_of(numbers: int, octaves: int) -> int:
+def waves_of(numbers: int, octaves: int) -> int:
+    """How many numbers `waves` makes of so many."""
     return numbers * (1 + 2 * octaves)
 
 

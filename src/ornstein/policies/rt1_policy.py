@@ -12,6 +12,7 @@ from ornstein.actions import ChunkExecution, UniformBins
 from ornstein.core.errors import CheckpointError, DataError, UnknownNameError
 from ornstein.language import UniversalSentenceEncoder
 from ornstein.networks.sentence_reader import SENTENCE_SIZE
+from ornstein.networks.weight_files import load_strictly
 from ornstein.policies.observations import checked
 from ornstein.policies.rt1 import ACTION_SIZE, RT1, RT1Config, as_floats, presence
 from ornstein.policies.rt1_paper import MODES, PaperRT1, PaperRT1Config
@@ -106,13 +107,8 @@ class RT1Policy:
             network, execution = _build(dict(checkpoint.config), checkpoint.contract)
         except (KeyError, TypeError, DataError, UnknownNameError) as error:
             raise CheckpointError(f"the configuration of {checkpoint.path} does not fit an RT-1: {error}") from error
-        tensors = {name: torch.as_tensor(value) for name, value in checkpoint.tensors().items()}
-        try:
-            network.load_state_dict(tensors, strict=True)
-        except RuntimeError as error:
-            raise CheckpointError(f"the weights in {checkpoint.path} do not fit their configuration: {error}") from error
         return cls(
-            network,
+            load_strictly(network, checkpoint),
             checkpoint.contract,
             fingerprint=checkpoint.fingerprint,
             provenance=checkpoint.provenance,

@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ornstein.actions.token_heads import soft_bins
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.language import TextTokenizer
 from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
+from ornstein.networks.weight_files import load_strictly
 from ornstein.policies.observations import checked
 from ornstein.policies.robot_speech import RobotSpeech, Said
-from ornstein.policies.rt1 import waves
-from ornstein.policies.vision_language import TextTensors, VisionLanguageModel
+from ornstein.policies.rt1 import STATE_OCTAVES, waves, waves_of
+from ornstein.policies.vision_language import TextTensors, VisionLanguageModel, padded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from ornstein.core.contract import EmbodimentContract
     from ornstein.core.types import Observation
     from ornstein.language.text_tokenizer import ActionTokens
-
-_STATE_OCTAVES = 3
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RT2Network(VisionLanguageNetwork):
     def __init__(self, config: RT2Config) -> None:
         super().__init__(config)
         size = config.state_size
-        self.state_in = nn.Linear(size * (1 + 2 * _STATE_OCTAVES), config.width) if size else None
+        self.state_in = nn.Linear(waves_of(size, STATE_OCTAVES), config.width) if size else None
         self.register_buffer("state_mean", torch.zeros(size))
         self.register_buffer("state_std", torch.ones(size))
 
@@ -72,7 +72,7 @@ class RT2Network(VisionLanguageNetwork):
             return seen
         standard = (state[:, : self.config.state_size] - self.state_mean) / self.state_std
         # Three standard deviations are the unit, so that the slowest wave does not fold.
-        felt = self.state_in(waves(standard / 3, _STATE_OCTAVES))
+        felt = self.state_in(waves(standard / 3, STATE_OCTAVES))
         return torch.cat([seen, felt[:, None].to(seen.dtype)], dim=1)
 
 
@@ -108,18 +108,8 @@ def robot_texts(
     Args:
         actions: (B, 7). pointers: (B, 2, 2).
     """
-    parts = [
-        (speech.question(told), speech.answer(action, places))
-        for told, action, places in zip(instructions, actions, pointers, strict=True)
-    ]
-    longest = max(len(question) + len(answer) for question, answer in parts)
-    tokens = torch.full((len(parts), longest), speech.tokenizer.pad)
-    answered = torch.zeros((len(parts), longest), dtype=torch.bool)
-    for row, (question, answer) in enumerate(parts):
-        end = len(question) + len(answer)
-        tokens[row, :end] = torch.tensor(question + answer)
-        answered[row, len(question) : end] = True
-    return TextTensors(tokens, answered)
+    said = zip(instructions, actions, pointers, strict=True)
+    return padded([(speech.question(told), speech.answer(action, places)) for told, action, places in said], speech.tokenizer.pad)
 
 
 def speech_loss(
@@ -141,12 +131,8 @@ def speech_loss(
     acts = bins >= 0
     per_token = torch.empty(len(right), device=right.device)
     per_token[~acts] = functional.nll_loss(logits[~acts], right[~acts], reduction="none")
-    if smoothing_bins == 0:
-        per_token[acts] = functional.nll_loss(logits[acts], right[acts], reduction="none")
-    else:
-        places = torch.arange(len(actions), device=right.device)
-        soft = torch.softmax(-0.5 * ((places - bins[acts, None]) / smoothing_bins) ** 2, dim=-1)
-        per_token[acts] = -(soft * logits[acts][:, actions]).sum(-1)
+    soft = soft_bins(bins[acts], len(actions), smoothing_bins)
+    per_token[acts] = -(soft * logits[acts][:, actions]).sum(-1)
     with torch.no_grad():
         off = (logits[acts][:, actions].argmax(-1) - bins[acts]).abs().float().mean()
         said = (logits[~acts].argmax(-1) == right[~acts]).float().mean()
@@ -213,10 +199,7 @@ class RT2Policy:
             network = RT2Network(RT2Config(**config))
         except (KeyError, TypeError, DataError) as error:
             raise CheckpointError(f"the configuration of {checkpoint.path} does not fit an RT-2: {error}") from error
-        try:
-            network.load_state_dict({name: torch.as_tensor(value) for name, value in checkpoint.tensors().items()}, strict=True)
-        except RuntimeError as error:
-            raise CheckpointError(f"the weights in {checkpoint.path} do not fit their configuration: {error}") from error
+        load_strictly(network, checkpoint)
         network.eval().requires_grad_(requires_grad=False).to(device)
         return cls(
             VisionLanguageModel(network, tokenizer),

@@ -14,6 +14,7 @@ from torch.nn import functional
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.language import TextTokenizer
 from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
+from ornstein.networks.weight_files import load_strictly
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ornstein.core.checkpoint import Checkpoint
-
-KIND = "vision-language"
 
 
 class Answer(NamedTuple):
@@ -55,15 +54,19 @@ def answer_tokens(tokenizer: TextTokenizer, answer: str) -> list[int]:
 
 def text_tensors(tokenizer: TextTokenizer, asked: Sequence[tuple[str, str] | None]) -> TextTensors:
     """Questions with their answers; None is a text of nothing, which no loss counts."""
-    parts = [
-        (question_tokens(tokenizer, one[0]), answer_tokens(tokenizer, one[1])) if one else ([tokenizer.pad], []) for one in asked
-    ]
+    return padded(
+        [(question_tokens(tokenizer, one[0]), answer_tokens(tokenizer, one[1])) if one else ([], []) for one in asked],
+        tokenizer.pad,
+    )
+
+
+def padded(parts: Sequence[tuple[list[int], list[int]]], pad: int) -> TextTensors:
+    """The tokens of questions and of their answers, one behind the other."""
     longest = max(len(question) + len(answer) for question, answer in parts)
-    tokens = torch.full((len(parts), longest), tokenizer.pad)
-    answered = torch.zeros((len(parts), longest), dtype=torch.bool)
+    tokens, answered = torch.full((len(parts), longest), pad), torch.zeros((len(parts), longest), dtype=torch.bool)
     for row, (question, answer) in enumerate(parts):
         end = len(question) + len(answer)
-        tokens[row, :end] = torch.tensor(question + answer)
+        tokens[row, :end] = torch.tensor([*question, *answer], dtype=torch.int64)
         answered[row, len(question) : end] = True
     return TextTensors(tokens, answered)
 
@@ -110,10 +113,7 @@ class VisionLanguageModel(nn.Module):
             raise CheckpointError(
                 f"the configuration of {checkpoint.path} does not fit a vision-language model: {error}"
             ) from error
-        try:
-            network.load_state_dict({name: torch.as_tensor(value) for name, value in checkpoint.tensors().items()}, strict=True)
-        except RuntimeError as error:
-            raise CheckpointError(f"the weights in {checkpoint.path} do not fit their configuration: {error}") from error
+        load_strictly(network, checkpoint)
         return cls(network.eval().requires_grad_(requires_grad=False).to(device), tokenizer)
 
     @torch.no_grad()
@@ -132,15 +132,18 @@ class VisionLanguageModel(nn.Module):
             allowed: tokens that it may be made of, besides its end; all but padding by default.
 
         Raises:
-            DataError: no picture, questions that are not as many for each picture, a picture of another size, a question that leaves no room for an
+            DataError: most below 1, no picture, questions that are not as many for each picture, a picture of another size, a question that leaves no room for an
                 answer, or tokens that do not exist.
         """
+        if most is not None and most < 1:
+            raise DataError(f"an answer has at least one token, got most = {most}")
         if not len(pictures) or not questions or len(questions) % len(pictures):
             raise DataError(f"each picture takes as many questions: got {len(questions)} for {len(pictures)}")
         device = next(self.network.parameters()).device
         seen = self.network.see(torch.from_numpy(pictures).to(device))
         about = len(questions) // len(pictures)
         asked = [question_tokens(self.tokenizer, question) for question in questions]
+        may = self._may(allowed, device)
         answers: list[Answer | None] = [None] * len(questions)
         # Texts of one length go together, so that none is padded.
         for length in sorted({len(one) for one in asked}):
@@ -151,7 +154,7 @@ class VisionLanguageModel(nn.Module):
                 )
             rows = [k for k, one in enumerate(asked) if len(one) == length]
             prompts = torch.tensor([asked[k] for k in rows], device=device)
-            found = self._written(seen[[k // about for k in rows]], prompts, min(room, most or room), self._may(allowed, device))
+            found = self._written(seen[[k // about for k in rows]], prompts, min(room, most or room), may)
             for k, one in zip(rows, found, strict=True):
                 answers[k] = one
         return [one for one in answers if one is not None]

@@ -196,7 +196,7 @@ def _material(
 def _network(recipe: TextToImageRecipe, data: LatentScenes, encoder: UniversalSentenceEncoder, start: Checkpoint | None) -> DiT:
     import torch
 
-    from ornstein.images import load_strictly
+    from ornstein.networks.weight_files import load_strictly
 
     model = DiT(recipe.network)
     if start is not None:

@@ -153,8 +153,8 @@ def _card(recipe: FastTextToImageRecipe, teacher: Checkpoint, pictures: Prepared
 def _teacher(checkpoint: Checkpoint, config: TextToImageConfig) -> DiT:
     import torch
 
-    from ornstein.images import load_strictly
     from ornstein.networks.dit import DiT
+    from ornstein.networks.weight_files import load_strictly
 
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     return load_strictly(DiT(config.network), checkpoint).eval().requires_grad_(requires_grad=False).to(device)
