@@ -15,7 +15,7 @@ import numpy as np
 
 from ornstein.assets import openmoji
 from ornstein.core.errors import DataError
-from ornstein.simulation.tabletop.look import PATTERNS, table_texture
+from ornstein.simulation.tabletop.look import PATTERNS, shaded, table_shade
 from ornstein.simulation.tabletop.painting import digit
 from ornstein.simulation.tabletop.splits import words
 
@@ -29,6 +29,8 @@ RESOLUTION = 128
 MOST_ITEMS = 6
 _CARD, _FRAME = (250, 249, 244), (28, 30, 36)
 _TRIES = 60
+#: Different grounds of each pattern, besides their colours.
+_GROUNDS = 64
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class WebItem:
 
 @dataclass(frozen=True)
 class WebPicture:
-    """A picture as plain data. pattern, ground, seed: of what lies behind, see `table_texture`. brightness: a factor. warmth: −1 blue … 1 red.
+    """A picture as plain data. pattern, ground, seed: of what lies behind, see `table_shade`, and of the noise. brightness: a factor. warmth: −1 blue … 1 red.
     blur: standard deviation in pixels of a picture of 128. noise: standard deviation in levels of 255.
     """
 
@@ -134,10 +136,11 @@ def render(picture: WebPicture, resolution: int = RESOLUTION) -> NDArray[np.uint
     """RGB, uint8 (resolution, resolution, 3)."""
     from PIL import Image, ImageFilter
 
-    ground = table_texture(picture.pattern, picture.ground, picture.seed, resolution)
+    ground = shaded(_shade(picture.pattern, picture.seed % _GROUNDS, resolution), picture.ground)
     canvas = Image.fromarray(ground).convert("RGBA")
     for item in picture.items:
-        canvas.alpha_composite(_laid(_face(item, max(8, round(item.size * resolution))), item, resolution))
+        laid, corner = _laid(_face(item, _side(item.size * resolution)), item, resolution)
+        canvas.alpha_composite(laid, corner)
     if picture.blur:
         canvas = canvas.filter(ImageFilter.GaussianBlur(picture.blur * resolution / RESOLUTION))
     tint = picture.brightness * np.array([1 + 0.1 * picture.warmth, 1.0, 1 - 0.1 * picture.warmth])
@@ -189,8 +192,16 @@ def _face(item: WebItem, side: int) -> Image:
     return face
 
 
-def _laid(face: Image, item: WebItem, resolution: int) -> Image:
-    """The face where it lies in the picture, RGBA, transparent around it."""
+_shade = lru_cache(maxsize=512)(table_shade)
+
+
+def _side(pixels: float) -> int:
+    """Of a face that is drawn a little too large: one of few sizes, so that most have been drawn before."""
+    return round(8 * math.sqrt(2) ** max(0, math.ceil(2 * math.log2(pixels / 8))))
+
+
+def _laid(face: Image, item: WebItem, resolution: int) -> tuple[Image, tuple[int, int]]:
+    """The part of the picture where the face lies, RGBA, transparent around it, and its upper left corner."""
     from PIL import Image
 
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], dtype=np.float64)
@@ -200,9 +211,12 @@ def _laid(face: Image, item: WebItem, resolution: int) -> Image:
     seen = np.stack([turned[:, 0] / depth, turned[:, 1] * (1 - item.tilt) / depth], axis=-1)
     middle = (np.array([item.x, item.y]) + 1) / 2 * resolution
     target = middle + seen * item.size * resolution / 2
+    left, upper = (int(part) for part in np.clip(np.floor(target.min(0)), 0, resolution - 1))
+    right, lower = (int(part) for part in np.clip(np.ceil(target.max(0)), 1, resolution))
     source = (corners + 1) / 2 * np.array(face.size)
-    coefficients = _homography(target, source)
-    return face.transform((resolution, resolution), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR)
+    coefficients = _homography(target - (left, upper), source)
+    size = (max(right - left, 1), max(lower - upper, 1))
+    return face.transform(size, Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR), (left, upper)
 
 
 def _homography(origin: NDArray[np.float64], image: NDArray[np.float64]) -> list[float]:

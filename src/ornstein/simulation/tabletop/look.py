@@ -100,6 +100,16 @@ def sample_look(rng: np.random.Generator, *, lights: bool = False, table: bool =
 @lru_cache(maxsize=64)
 def table_texture(pattern: Pattern, color: tuple[float, float, float], seed: int, size: int) -> NDArray[np.uint8]:
     """The table's surface, RGB uint8 (size, size, 3); cached, so not to be written to."""
+    return shaded(table_shade(pattern, seed, size), color)
+
+
+def shaded(shade: NDArray[np.float64], color: tuple[float, float, float]) -> NDArray[np.uint8]:
+    """A colour, 0 … 1 each, made lighter and darker: RGB uint8."""
+    return (255 * np.clip(np.array(color) + 0.22 * shade[..., None], 0, 1)).round().astype(np.uint8)
+
+
+def table_shade(pattern: Pattern, seed: int, size: int) -> NDArray[np.float64]:
+    """Darker and lighter places of about unit spread, (size, size)."""
     rng = np.random.default_rng([seed, PATTERNS.index(pattern)])
     v, u = np.mgrid[:size, :size] / size
     match pattern:
@@ -118,8 +128,7 @@ def table_texture(pattern: Pattern, color: tuple[float, float, float], seed: int
             shade = _clouds(rng, size, 6)
         case "speckles":
             shade = rng.uniform(-0.5, 0.5, (size, size))
-    shaded = np.clip(np.array(color) + 0.22 * shade[..., None], 0, 1)
-    return (255 * shaded).round().astype(np.uint8)
+    return shade
 
 
 def _clouds(rng: np.random.Generator, size: int, cells: int) -> NDArray[np.float64]:
