@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +23,12 @@ NETWORK = VisionLanguageConfig(vision_width=64, vision_depth=1, vision_heads=2, 
 
 def _recipe(steps: int = 3) -> VLMEmojiRecipe:
     recipe = VLMEmojiRecipe(network=NETWORK)
-    optimization = replace(recipe.optimization, steps=steps, batch_size=2, warmup_steps=1, checkpoint_every=2, preview_every=3)
-    return replace(recipe, optimization=optimization)
+    short = {"steps": steps, "batch_size": 2, "warmup_steps": 1, "checkpoint_every": 2, "preview_every": 3}
+    return replace(recipe, naming=replace(recipe.naming, **short), optimization=replace(recipe.optimization, **short))
 
 
 def test_it_trains_answers_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    """Cut off while naming, and again while answering."""
     whole = train_vlm_emoji(_recipe(), tmp_path / "whole")
     model = ornstein.load(tmp_path / "whole", expect="vision-language")
     lesson = Lessons(split="validation").at(0)
@@ -33,23 +36,42 @@ def test_it_trains_answers_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
     assert len(answers) == len(lesson.questions)
     (text,) = (tmp_path / "whole" / "previews").glob("*.txt")
     assert lesson.questions[0].text in text.read_text("utf8")
-    with pytest.MonkeyPatch.context() as patch:
-        from ornstein.recipes import vlm_emoji
-
-        made, batch = vlm_emoji.lesson_tensors, []
-
-        def stop(*arguments: object) -> object:
-            batch.append(1)
-            if len(batch) == 3:
-                raise KeyboardInterrupt
-            return made(*arguments)  # type: ignore[arg-type]
-
-        patch.setattr(vlm_emoji, "lesson_tensors", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train_vlm_emoji(_recipe(), tmp_path / "cut")
+    for name, resume in (("picture_tensors", False), ("lesson_tensors", True)):
+        with _stopping_at(name, 3), pytest.raises(KeyboardInterrupt):
+            train_vlm_emoji(_recipe(), tmp_path / "cut", resume=resume)
     resumed = train_vlm_emoji(_recipe(), tmp_path / "cut", resume=True)
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@contextmanager
+def _stopping_at(name: str, call: int) -> Iterator[None]:
+    from ornstein.recipes import vlm_emoji
+
+    made, calls = getattr(vlm_emoji, name), []
+
+    def stop(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return made(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vlm_emoji, name, stop)
+        yield
+
+
+def test_naming_teaches_the_encoder_and_leaves_the_decoder(tmp_path: Path) -> None:
+    from ornstein.networks.vision_language import VisionLanguageNetwork
+    from ornstein.training import initialise
+
+    recipe = replace(_recipe(), questions=1)
+    train_vlm_emoji(recipe, tmp_path)
+    fresh = initialise(lambda: VisionLanguageNetwork(NETWORK), recipe.naming.seed).state_dict()
+    named = ornstein.load(tmp_path / "naming", expect="vision-language").network.state_dict()
+    for name, before in fresh.items():
+        learns = name.startswith(("vision.", "aids.")) and name != "vision.positions"
+        assert torch.equal(before.half(), named[name].half()) != learns, name
 
 
 def test_batches_hold_the_lessons() -> None:
@@ -82,5 +104,5 @@ def test_the_tokenizer_knows_robots_words_too() -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(DataError, match="questions"):
         VLMEmojiRecipe(questions=0)
-    with pytest.raises(DataError, match="naming"):
-        VLMEmojiRecipe(naming=-1)
+    with pytest.raises(DataError, match="recognition"):
+        VLMEmojiRecipe(recognition=-1)

@@ -1,13 +1,14 @@
 """Recipe `vlm-emoji`: a small vision-language model that answers questions about pictures. `ornstein train vlm-emoji`.
 
-What RT-2 starts from: it knows what things look like, where they are and what is said of them, and nothing of robots. Pictures are drawn as they
-are needed, so that none comes twice.
+What RT-2 starts from: it knows what things look like, where they are and what is said of them, and nothing of robots. It first learns to name what
+lies at each place, which is most of the work and needs many pictures and no words; then questions. Pictures are drawn as they are needed, so that none
+comes twice.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ornstein.data.questions import Lesson
     from ornstein.language import TextTokenizer
+    from ornstein.networks.vision_language import VisionLanguageNetwork
     from ornstein.training import Batch, TrainResult
 
 CARD = """Answers questions about pictures of drawings, digits and coloured cards: what is where, how many, what is said of it. Trained on lessons
@@ -34,12 +36,24 @@ _PREVIEWS = 12
 _TEXTS = 3000
 
 
+def _naming() -> Optimization:
+    return Optimization(
+        steps=3000,
+        batch_size=48,
+        learning_rate=1.5e-3,
+        warmup_steps=100,
+        weight_decay=0.02,
+        ema_decay=0.998,
+        checkpoint_every=250,
+    )
+
+
 def _optimization() -> Optimization:
     return Optimization(
-        steps=8000,
+        steps=4000,
         batch_size=16,
         learning_rate=1e-3,
-        warmup_steps=200,
+        warmup_steps=100,
         weight_decay=0.02,
         ema_decay=0.998,
         checkpoint_every=250,
@@ -51,74 +65,144 @@ def _optimization() -> Optimization:
 class VLMEmojiRecipe:
     """Every hyper-parameter of the model.
 
-    questions: about each picture. naming: weight of telling what lies at each place, which teaches all of a picture's things at once; nothing of it is
-    used when answering.
+    naming: of the first stage, in which the encoder learns what lies at each place. optimization: of the second, on questions.
+    questions: about each picture. recognition: weight of naming beside the questions; nothing of it is used when answering.
     """
 
     network: VisionLanguageConfig = field(default_factory=VisionLanguageConfig)
+    naming: Optimization = field(default_factory=_naming)
     optimization: Optimization = field(default_factory=_optimization)
     data_seed: int = 0
     questions: int = 4
-    naming: float = 1.0
+    recognition: float = 1.0
 
     def __post_init__(self) -> None:
         require_seeds(data_seed=self.data_seed)
         require_at_least(1, questions=self.questions)
-        require_at_least(0, naming=self.naming)
+        require_at_least(0, recognition=self.recognition)
 
 
 def train_vlm_emoji(recipe: VLMEmojiRecipe, out: Path, *, resume: bool = False) -> TrainResult:
-    """Train and export to `out/model`.
+    """Learn to name in `out/naming`, to answer in `out`, where the `model` is in the end.
 
     Raises:
         DataError: what lessons say does not make as many tokens as the network's vocabulary.
     """
-    import torch
-
-    from ornstein.data.questions import Lessons
-    from ornstein.data.web_pictures import item_names
-    from ornstein.language import UniversalSentenceEncoder
+    from ornstein.hub import load
     from ornstein.networks.vision_language import VisionLanguageNetwork
-    from ornstein.policies import answer_loss, recognition_loss
-    from ornstein.policies.vision_language import TextTensors
-    from ornstein.training import RunFolder, initialise, train
+    from ornstein.policies import VisionLanguageModel
+    from ornstein.training import RunFolder, initialise
 
-    RunFolder(out).check(resume=resume)
+    stages = [out / "naming", out]
+    goes_on = [resume and RunFolder(stage).begun for stage in stages]
+    if resume:
+        RunFolder(stages[0]).check(resume=True)
+    for stage, begun in zip(stages, goes_on, strict=True):
+        RunFolder(stage).check(resume=begun)
     tokenizer = trained_tokenizer(recipe.network.vocabulary, recipe.data_seed)
     if tokenizer.size != recipe.network.vocabulary:
         raise DataError(
             f"what lessons say makes {tokenizer.size} tokens, not {recipe.network.vocabulary}: give --network.vocabulary {tokenizer.size}"
         )
-    lessons = Lessons(seed=recipe.data_seed, questions=recipe.questions)
-    names = torch.from_numpy(UniversalSentenceEncoder().encode(item_names()))
+    fresh = initialise(lambda: VisionLanguageNetwork(recipe.network), recipe.naming.seed)
+    _learn_to_name(recipe, tokenizer, fresh, stages[0], resume=goes_on[0])
+    seeing = load(stages[0], expect="vision-language")
+    assert isinstance(seeing, VisionLanguageModel)
+    return _learn_to_answer(recipe, tokenizer, seeing.network.requires_grad_(), out, resume=goes_on[1])
+
+
+def _learn_to_name(
+    recipe: VLMEmojiRecipe, tokenizer: TextTokenizer, network: VisionLanguageNetwork, out: Path, *, resume: bool
+) -> TrainResult:
+    """What lies where, from pictures alone."""
+    from ornstein.data.questions import Lessons
+    from ornstein.training import train
+
+    lessons, naming = Lessons(seed=recipe.data_seed, questions=1), _Naming()
+
+    def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        named, recognised = naming(model, model.look(batch["pictures"]), batch)  # type: ignore[arg-type,operator]
+        return named, {"recognised": recognised}
+
+    network.requires_grad_(requires_grad=False)
+    for part in (network.vision, network.aids):
+        part.requires_grad_()
+    return train(
+        network,
+        loss_fn,
+        lambda indices: picture_tensors([lessons.at(int(i)) for i in indices]),
+        recipe.naming,
+        out,
+        resume=resume,
+        **_described(recipe, tokenizer),
+    )
+
+
+def _learn_to_answer(
+    recipe: VLMEmojiRecipe, tokenizer: TextTokenizer, network: VisionLanguageNetwork, out: Path, *, resume: bool
+) -> TrainResult:
+    """All of it, from pictures and questions."""
+    from ornstein.data.questions import Lessons
+    from ornstein.networks.vision_language import VisionLanguageNetwork
+    from ornstein.policies import answer_loss
+    from ornstein.policies.vision_language import TextTensors
+    from ornstein.training import train
+
+    # Other pictures than those that it learned to name on.
+    first = recipe.naming.steps * recipe.naming.batch_size
+    lessons, naming = Lessons(seed=recipe.data_seed, questions=recipe.questions), _Naming()
 
     def batch_of(indices: np.ndarray) -> Batch:
-        return lesson_tensors([lessons.at(int(i)) for i in indices], tokenizer, recipe.questions)
+        return lesson_tensors([lessons.at(first + int(i)) for i in indices], tokenizer, recipe.questions)
 
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, VisionLanguageNetwork)
         features = model.look(batch["pictures"])
         answers, right = answer_loss(model, model.places_in(features), TextTensors(batch["tokens"], batch["answered"]))
-        grid = model.vision.grid
-        maps = features.transpose(1, 2).reshape(len(features), -1, grid, grid)
-        named, recognised = recognition_loss(model.aids, maps, batch["things"], batch["places"], names.to(maps.device))
-        loss = answers + recipe.naming * named
+        named, recognised = naming(model, features, batch)
+        loss = answers + recipe.recognition * named
         return loss, {"answers": answers.detach(), "right": right, "naming": named.detach(), "recognised": recognised}
 
     return train(
-        initialise(lambda: VisionLanguageNetwork(recipe.network), recipe.optimization.seed),
+        network,
         loss_fn,
         batch_of,
         recipe.optimization,
         out,
-        recipe="vlm-emoji",
-        kind="vision-language",
-        config={**asdict(recipe.network), "tokenizer": tokenizer.to_json()},
-        hyper_parameters=asdict(recipe),
-        card=CARD,
         preview=lambda model, step, path: _preview(model, tokenizer, recipe, path),
         resume=resume,
+        **_described(recipe, tokenizer),
     )
+
+
+def _described(recipe: VLMEmojiRecipe, tokenizer: TextTokenizer) -> dict[str, Any]:
+    """What the checkpoints of both stages say of themselves."""
+    return {
+        "recipe": "vlm-emoji",
+        "kind": "vision-language",
+        "config": {**asdict(recipe.network), "tokenizer": tokenizer.to_json()},
+        "hyper_parameters": asdict(recipe),
+        "card": CARD,
+    }
+
+
+class _Naming:
+    """The loss of telling what lies at each place, among all names that pictures show."""
+
+    def __init__(self) -> None:
+        import torch
+
+        from ornstein.data.web_pictures import item_names
+        from ornstein.language import UniversalSentenceEncoder
+
+        self.names = torch.from_numpy(UniversalSentenceEncoder().encode(item_names()))
+
+    def __call__(self, model: VisionLanguageNetwork, features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        from ornstein.policies import recognition_loss
+
+        grid = model.vision.grid
+        maps = features.transpose(1, 2).reshape(len(features), -1, grid, grid)
+        return recognition_loss(model.aids, maps, batch["things"], batch["places"], self.names.to(maps.device))
 
 
 def trained_tokenizer(size: int, seed: int) -> TextTokenizer:
@@ -134,23 +218,32 @@ def trained_tokenizer(size: int, seed: int) -> TextTokenizer:
 
 
 def lesson_tensors(lessons: list[Lesson], tokenizer: TextTokenizer, about: int) -> Batch:
-    """Pictures, `about` texts for each, and what lies where, as `answer_loss` and `recognition_loss` take them."""
+    """Pictures with what lies where, and `about` texts for each, as `answer_loss` takes them."""
+    from ornstein.policies.vision_language import text_tensors
+
+    asked: list[tuple[str, str] | None] = []
+    for lesson in lessons:
+        asked += [(question.text, question.answer) for question in lesson.questions]
+        asked += [None] * (about - len(lesson.questions))
+    return {**picture_tensors(lessons), **text_tensors(tokenizer, asked)._asdict()}
+
+
+def picture_tensors(lessons: list[Lesson]) -> Batch:
+    """Pictures, and what lies where, as `recognition_loss` takes it."""
     import torch
 
     from ornstein.data.web_pictures import MOST_ITEMS, item_names, name_of, render
-    from ornstein.policies.vision_language import text_tensors
 
     number = {name: k for k, name in enumerate(item_names())}
     things, places = torch.full((len(lessons), MOST_ITEMS), -1), torch.zeros(len(lessons), MOST_ITEMS, 2)
-    asked: list[tuple[str, str] | None] = []
     for row, lesson in enumerate(lessons):
         for k, item in enumerate(lesson.picture.items):
             things[row, k], places[row, k] = number[name_of(item)], torch.tensor([item.x, item.y])
-        asked += [(question.text, question.answer) for question in lesson.questions]
-        asked += [None] * (about - len(lesson.questions))
-    texts = text_tensors(tokenizer, asked)
-    pictures = torch.from_numpy(np.stack([render(lesson.picture) for lesson in lessons]))
-    return {"pictures": pictures, "things": things, "places": places, "tokens": texts.tokens, "answered": texts.answered}
+    return {
+        "pictures": torch.from_numpy(np.stack([render(lesson.picture) for lesson in lessons])),
+        "things": things,
+        "places": places,
+    }
 
 
 def _preview(model: nn.Module, tokenizer: TextTokenizer, recipe: VLMEmojiRecipe, path: Path) -> None:
