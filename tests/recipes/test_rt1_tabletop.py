@@ -238,7 +238,7 @@ def test_data_for_another_picture_size_are_refused(trained: Path, tmp_path: Path
 def test_two_processes_record_once_and_train_together(tmp_path: Path) -> None:
     """The command as a launcher runs it."""
     options = (
-        "--episodes 3 --views 4 --sentences 20 --scenes 2 --preview-episodes 1 --network.image-size 64 --network.history 2 --network.channels 8 8 --network.blocks 1 1"
+        "--episodes 3 --views 4 --sentences 20 --scenes 2 --preview-episodes 1 --network.image-size 64 --network.arm transformer --network.history 2 --network.channels 8 8 --network.blocks 1 1"
         " --network.tokens 2 --network.width 16 --network.depth 1 --network.heads 2 --optimization.steps 2 --optimization.batch-size 4"
         " --sight.steps 2 --sight.batch-size 4 --reading.steps 2 --arm.steps 2 --arm.batch-size 4"
     )
