@@ -29,7 +29,7 @@ HEAD = {"kind": "bins", "length": 1, "decoding": "parallel", "bins": {"num_bins"
 
 @pytest.fixture
 def arm(shaken: Callable[[Callable[[], nn.Module]], nn.Module]) -> MLPArm:
-    return cast("MLPArm", shaken(lambda: MLPArm(CHANNELS, tokens=3, words=16, state=7, width=24, depth=2)))
+    return cast("MLPArm", shaken(lambda: MLPArm(CHANNELS, tokens=3, words=16, state=7, width=24, depth=2, dropout=0.5)))
 
 
 def _inputs(frames: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -45,19 +45,29 @@ def test_an_mlp_decides_as_written_out(arm: MLPArm) -> None:
     tokens, words, state = _inputs(1)
     weights = arm.state_dict()
     for row in range(4):
-        read: list[torch.Tensor] = []
+        read = [
+            weights[f"features.{k}.weight"] @ token[:-2] + weights[f"features.{k}.bias"] for k, token in enumerate(tokens[row, 0])
+        ]
         for token in tokens[row, 0]:
-            read += [token]
+            read.append(token[-2:])
             for octave in range(4):
                 read += [(token[-2:] * math.pi * 2**octave).sin(), (token[-2:] * math.pi * 2**octave).cos()]
-        read += [waves(state[row, 0] / 3, 3), words[row]]
+        read += [waves(state[row, 0] / 3, 3), weights["words.weight"] @ words[row] + weights["words.bias"]]
         x = weights["enter.weight"] @ torch.cat(read) + weights["enter.bias"]
         for k in range(2):
             h = functional.layer_norm(x, (24,), weights[f"norms.{k}.weight"], weights[f"norms.{k}.bias"])
-            h = functional.gelu(weights[f"layers.{k}.up.weight"] @ h + weights[f"layers.{k}.up.bias"], approximate="tanh")
-            x = x + weights[f"layers.{k}.down.weight"] @ h + weights[f"layers.{k}.down.bias"]
+            h = functional.gelu(weights[f"layers.{k}.0.up.weight"] @ h + weights[f"layers.{k}.0.up.bias"], approximate="tanh")
+            x = x + weights[f"layers.{k}.0.down.weight"] @ h + weights[f"layers.{k}.0.down.bias"]
         expected = functional.layer_norm(x, (24,), weights["norms.2.weight"], weights["norms.2.bias"])
         torch.testing.assert_close(arm(tokens, words, state)[row, 0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_layers_are_left_out_in_training_alone(arm: MLPArm) -> None:
+    inputs = _inputs()
+    assert torch.equal(arm(*inputs), arm(*inputs))
+    with torch.random.fork_rng():
+        arm.train()
+        assert not torch.equal(arm(*inputs), arm(*inputs))
 
 
 def test_all_of_a_frame_matters_and_no_other_frame(arm: MLPArm) -> None:

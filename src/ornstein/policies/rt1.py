@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ornstein.actions import build_head
 from ornstein.assets.tabletop import language
-from ornstein.core.checks import require_at_least, require_multiples
+from ornstein.core.checks import require_at_least, require_multiples, require_shares
 from ornstein.core.errors import DataError, unknown_name
 from ornstein.networks.film_convnet import DOWNSAMPLING, NORM_GROUPS, FiLMConvNet, TokenLearner
 from ornstein.networks.sentence_reader import SENTENCE_SIZE, SentenceReader
@@ -46,6 +46,7 @@ class RT1Config:
     image_size: side of the square picture in pixels. history: frames that an action depends on, at most.
     channels, blocks: of the convolutional network at a quarter and an eighth of the resolution.
     arm: what decides, a transformer over the history as in the paper, or an MLP over one frame. width, depth: of it; heads: of the transformer.
+    dropout: in an MLP's layers, see `MLPArm`.
     tokens: a frame. state_size: numbers of the arm's state that it reads too; 0 reads none, as in the paper.
     language_token: whether it reads the sentence too; in the paper it comes through FiLM alone.
     language_width: numbers that stand for a sentence. word_pieces: the most that are read one by one; 0 reads the sentence's vector alone, as
@@ -61,6 +62,7 @@ class RT1Config:
     width: int = 128
     depth: int = 2
     heads: int = 4
+    dropout: float = 0.1
     state_size: int = 7
     language_token: bool = True
     language_width: int = 128
@@ -76,6 +78,7 @@ class RT1Config:
         require_at_least(0, **{f"blocks[{k}]": number for k, number in enumerate(self.blocks)})
         require_at_least(0, state_size=self.state_size, word_pieces=self.word_pieces)
         require_at_least(1, language_width=self.language_width)
+        require_shares(dropout=self.dropout)
         if self.arm not in ("transformer", "mlp"):
             raise unknown_name("arm", self.arm, ("transformer", "mlp"))
         if self.arm == "mlp" and self.history > 1:
@@ -209,7 +212,7 @@ class RT1(FrameByFrame):
 def _arm(config: RT1Config, channels: int) -> TransformerArm | MLPArm:
     words = config.language_width if config.language_token else 0
     if config.arm == "mlp":
-        return MLPArm(channels, config.tokens, words, config.state_size, config.width, config.depth)
+        return MLPArm(channels, config.tokens, words, config.state_size, config.width, config.depth, config.dropout)
     return TransformerArm(
         channels, config.tokens, words, config.state_size, config.width, config.depth, config.heads, config.history
     )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _PLACE_OCTAVES = 4
 STATE_OCTAVES = 3
+#: To how many numbers an MLP arm squeezes a token's features, and a sentence.
+_FEATURES, _WORDS = 8, 24
 
 
 class TransformerArm(nn.Module):
@@ -49,7 +51,8 @@ class TransformerArm(nn.Module):
         Args:
             tokens_BTKC: each ends with its place, in −1 … 1. state: standardised; no numbers where none are read.
         """
-        parts = [self.token_in(_with_waves(tokens_BTKC))]
+        features, places = tokens_BTKC[..., :-2], tokens_BTKC[..., -2:]
+        parts = [self.token_in(torch.cat([features, waves(places, _PLACE_OCTAVES)], dim=-1))]
         if self.state_in is not None:
             parts.append(self.state_in(state_waves(state))[:, :, None])
         if self.language_in is not None:
@@ -61,18 +64,20 @@ class TransformerArm(nn.Module):
 class MLPArm(nn.Module):
     """One MLP with residual layers over all that one frame says at once.
 
-    With few tokens a frame and no history it learns faster than a transformer, which has to bring places together by attention first
+    With few tokens a frame and no history it learns faster than a transformer, which has to bring places together by attention first. It also learns
+    scenes by heart, from the many numbers that features and sentences have: so a few are made of them first, and layers are left out in training
     (docs/lab-notes.md).
     """
 
-    def __init__(self, channels: int, tokens: int, words: int, state: int, width: int, depth: int) -> None:
-        """As `TransformerArm`. depth: residual layers."""
+    def __init__(self, channels: int, tokens: int, words: int, state: int, width: int, depth: int, dropout: float) -> None:
+        """As `TransformerArm`. depth: residual layers. dropout: share of what a layer adds that is left out in training."""
         super().__init__()
-        self.reads_words = words > 0
-        size = tokens * (channels + waves_of(2, _PLACE_OCTAVES)) + waves_of(state, STATE_OCTAVES) + words
+        self.features = nn.ModuleList(nn.Linear(channels, _FEATURES) for _ in range(tokens))
+        self.words = nn.Linear(words, _WORDS) if words else None
+        size = tokens * (_FEATURES + waves_of(2, _PLACE_OCTAVES)) + waves_of(state, STATE_OCTAVES) + _WORDS * (words > 0)
         self.enter = nn.Linear(size, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth + 1))
-        self.layers = nn.ModuleList(MLP(width) for _ in range(depth))
+        self.layers = nn.ModuleList(nn.Sequential(MLP(width), nn.Dropout(dropout)) for _ in range(depth))
 
     def forward(
         self,
@@ -81,19 +86,16 @@ class MLPArm(nn.Module):
         state: Float[Tensor, "batch frames state"],
     ) -> Float[Tensor, "batch frames width"]:
         """See `TransformerArm.forward`; no frame sees another."""
-        parts = [_with_waves(tokens_BTKC).flatten(2), state_waves(state)]
-        if self.reads_words:
-            parts.append(words[:, None].expand(-1, tokens_BTKC.shape[1], -1))
+        parts = [few(tokens_BTKC[:, :, k, :-2]) for k, few in enumerate(self.features)]
+        parts += [waves(tokens_BTKC[..., -2:], _PLACE_OCTAVES).flatten(2), state_waves(state)]
+        if self.words is not None:
+            parts.append(self.words(words)[:, None].expand(-1, tokens_BTKC.shape[1], -1))
         x_BTD: Tensor = self.enter(torch.cat([part.to(parts[0].dtype) for part in parts], dim=-1))
         *norms, last = self.norms
         for norm, layer in zip(norms, self.layers, strict=True):
             x_BTD = x_BTD + layer(norm(x_BTD))
         read_BTD: Tensor = last(x_BTD)
         return read_BTD
-
-
-def _with_waves(tokens_BTKC: Tensor) -> Tensor:
-    return torch.cat([tokens_BTKC[..., :-2], waves(tokens_BTKC[..., -2:], _PLACE_OCTAVES)], dim=-1)
 
 
 def state_waves(standard: Float[Tensor, "... state"]) -> Float[Tensor, "... more"]:
