@@ -152,19 +152,21 @@ class PointedTensors(NamedTuple):
 
 
 class SpokenTensors(NamedTuple):
-    """Sentences (N, 1 + pieces, 512); the numbers of the names of what they move and where to, int64 (N,)."""
+    """Sentences (N, 1 + pieces, 512); the numbers of the names of what they move and where to, and of the skill, int64 (N,)."""
 
     sentence: Tensor
     moved: Tensor
     goal: Tensor
+    skill: Tensor
 
 
 def reading_loss(
     model: RT1, spoken: SpokenTensors, names: Float[Tensor, "names 512"], rng: torch.Generator, word_dropout: float
 ) -> Tensor:
-    """`naming_loss` of what the network reads of sentences with words left out."""
-    words = model.read(without_words(spoken.sentence, word_dropout, rng))
-    return naming_loss(model.aids.naming(functional.silu(words)), spoken.moved, spoken.goal, names)
+    """`naming_loss` of what the network reads of sentences with words left out, and the cross-entropy of telling which skill they ask for."""
+    words = functional.silu(model.read(without_words(spoken.sentence, word_dropout, rng)))
+    named = naming_loss(model.aids.naming(words), spoken.moved, spoken.goal, names)
+    return named + functional.cross_entropy(model.aids.skill(words).float(), spoken.skill)
 
 
 def naming_loss(

@@ -23,7 +23,7 @@ from ornstein.networks.vision_language import VisionLanguageConfig, VisionLangua
 from ornstein.networks.weight_files import load_strictly
 from ornstein.policies.observations import checked
 from ornstein.policies.robot_speech import RobotSpeech, Said
-from ornstein.policies.rt1 import STATE_OCTAVES, waves, waves_of
+from ornstein.policies.rt1_arms import STATE_OCTAVES, state_waves, waves_of
 from ornstein.policies.vision_language import TextTensors, VisionLanguageModel, padded
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ class RT2Network(VisionLanguageNetwork):
         if self.state_in is None:
             return seen
         standard = (state[:, : self.config.state_size] - self.state_mean) / self.state_std
-        # Three standard deviations are the unit, so that the slowest wave does not fold.
-        felt = self.state_in(waves(standard / 3, STATE_OCTAVES))
+        felt = self.state_in(state_waves(standard))
         return torch.cat([seen, felt[:, None].to(seen.dtype)], dim=1)
 
 

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from ornstein.data.joined_datasets import JoinedDatasets
     from ornstein.data.lerobot import LeRobotDataset
+    from ornstein.policies import RT1Policy
     from ornstein.recipes.rt1_corrections import Corrections
     from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe
+    from ornstein.simulation.tabletop import Scene, TabletopEnv
     from ornstein.training import Batch, Optimization, TrainResult
 
 #: The scenes that it learns from and is tried in.
@@ -174,7 +176,7 @@ def _execution(recipe: RT1TabletopRecipe) -> dict[str, Any]:
 
 
 def _preview(model: nn.Module, examples: RT1Examples, recipe: RT1TabletopRecipe, path: Path) -> None:
-    """The last picture of each validation scene as a contact sheet, named by the success so far."""
+    """The last picture of each validation scene as a contact sheet, named by the success so far and the loss on the expert's steps there."""
     import copy
 
     from ornstein.data.pictures import contact_sheet
@@ -184,16 +186,53 @@ def _preview(model: nn.Module, examples: RT1Examples, recipe: RT1TabletopRecipe,
     from ornstein.simulation.tabletop import Replay, suite
 
     execution, episodes = ChunkExecution(recipe.chunk, **_execution(recipe)), recipe.preview_episodes
-    player = PolicyPlayer(RT1Policy(copy.deepcopy(model), examples.contract, execution=execution))  # type: ignore[arg-type]
+    policy = RT1Policy(copy.deepcopy(model), examples.contract, execution=execution)  # type: ignore[arg-type]
+    player = PolicyPlayer(policy)
     env, replay = world_for(examples.contract, suite(SUITE)), Replay(image_size=_PREVIEW_SIZE)
     try:
         tried = [try_scene(player, env, FIRST_SEEDS["validation"] + k) for k in range(episodes)]
         last = [replay.pictures(trial.scene, trial.film[-1:])[0] for trial in tried]
+        loss = loss_on_expert(policy, env, [trial.scene for trial in tried], recipe.chunk)
     finally:
         env.close()
         replay.close()
     won = sum(trial.success for trial in tried)
-    contact_sheet(np.stack(last), columns=min(10, episodes)).save(path.with_stem(f"{path.stem}-success-{won}-of-{episodes}"))
+    contact_sheet(np.stack(last), columns=min(10, episodes)).save(
+        path.with_name(f"{path.stem}-success-{won}-of-{episodes}-expert-loss-{loss:.3f}{path.suffix}")
+    )
+
+
+def loss_on_expert(policy: RT1Policy, env: TabletopEnv, scenes: Sequence[Scene], chunk: int) -> float:
+    """The action head's mean loss on what the expert does in scenes, each with one task, that nothing was learned from.
+
+    Where it rises while the loss in training falls, the arm learns scenes by heart.
+    """
+    import torch
+
+    from ornstein.language import UniversalSentenceEncoder
+    from ornstein.policies import decision_loss
+    from ornstein.recipes.rt1_corrections import corrected_episode
+
+    network, encoder, rng = policy.network, UniversalSentenceEncoder(), torch.Generator().manual_seed(0)
+    assert isinstance(network, RT1)
+    total, steps = 0.0, 0
+    for number, scene in enumerate(scenes):
+        episode = corrected_episode(policy, env, scene, number, policy_share=0.0)
+        rows = np.arange(len(episode.seen) - network.config.history + 1)[:, None] + np.arange(network.config.history)
+        chunks = action_chunks(episode.actions, np.array([len(episode.actions)]), chunk)
+        with torch.inference_mode():
+            words = network.read(torch.from_numpy(encoder.read([episode.sentence], network.config.word_pieces)))
+            loss, _ = decision_loss(
+                network,
+                torch.from_numpy(episode.seen[rows].astype(np.float32)),
+                words.expand(len(rows), -1),
+                torch.from_numpy(episode.states[rows][..., : network.config.state_size]),
+                torch.from_numpy(chunks[rows]),
+                rng,
+                place_noise=0.0,
+            )
+        total, steps = total + float(loss) * len(rows), steps + len(rows)
+    return total / steps
 
 
 def _card(data: LeRobotDataset | JoinedDatasets, scenes: int) -> str:
