@@ -65,7 +65,22 @@ def _tour() -> None:
     schedule.log_snr(t)
     print("runs")
 
-    wrong: list[Callable[[], Any]] = [
+    for call in _wrong(d):
+        try:
+            call()
+        except TypeCheckError:
+            continue
+        raise AssertionError("a wrong shape was accepted")
+    print("refuses")
+
+
+def _wrong(d: Any) -> list[Callable[[], Any]]:
+    """Calls of `ornstein.diffusion` with a wrong shape or type each."""
+    import torch
+
+    schedule, gaussian = d.NoiseSchedule.linear(), d.Gaussian(torch.zeros(2), torch.eye(2))
+    x, t = torch.zeros(3, 2), torch.tensor([1, 2, 3])
+    return [
         lambda: schedule.add_noise(x, t[:2], x),
         lambda: schedule.alpha(t.int()),
         lambda: schedule.forward_step(x.long(), t, x),
@@ -74,13 +89,6 @@ def _tour() -> None:
         lambda: gaussian.denoiser(schedule, "epsilon")(x, t[None]),
         lambda: d.GaussianMixture(torch.ones(2), torch.zeros(1, 2), torch.eye(2)[None]),
     ]
-    for call in wrong:
-        try:
-            call()
-        except TypeCheckError:
-            continue
-        raise AssertionError("a wrong shape was accepted")
-    print("refuses")
 
 
 if __name__ == "__main__":

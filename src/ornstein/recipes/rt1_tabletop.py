@@ -147,15 +147,11 @@ class RT1TabletopRecipe:
 def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = False) -> TrainResult:
     """Record; learn to read in `out/reading`, to see in `out/sight`, to act in `out/arm`, `out/arm-2`, … and `out`, where the `model` is in the
     end; the success rate on a few validation scenes lands in each stage's `previews`."""
-    from ornstein.training import RunFolder, main_process_first
+    from ornstein.training import begun_stages, main_process_first
 
     arms = [out / ("arm" if k == 1 else f"arm-{k}") for k in range(1, len(recipe.scenes) + 1)] + [out]
     stages = [*([out / "reading"] if recipe.sentences else []), out / "sight", *arms]
-    goes_on = {stage: resume and RunFolder(stage).begun for stage in stages}
-    if resume:
-        RunFolder(stages[0]).check(resume=True)
-    for stage in stages:
-        RunFolder(stage).check(resume=goes_on[stage])
+    goes_on = begun_stages(stages, resume=resume)
     with main_process_first():  # the others read what it has recorded
         examples = RT1Examples.prepare(recipe, out)
     # A finished stage is resumed too, which compares it with the recipe and takes no step.

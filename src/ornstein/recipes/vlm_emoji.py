@@ -91,24 +91,20 @@ def train_vlm_emoji(recipe: VLMEmojiRecipe, out: Path, *, resume: bool = False) 
     from ornstein.hub import load
     from ornstein.networks.vision_language import VisionLanguageNetwork
     from ornstein.policies import VisionLanguageModel
-    from ornstein.training import RunFolder, initialise
+    from ornstein.training import begun_stages, initialise
 
-    stages = [out / "naming", out]
-    goes_on = [resume and RunFolder(stage).begun for stage in stages]
-    if resume:
-        RunFolder(stages[0]).check(resume=True)
-    for stage, begun in zip(stages, goes_on, strict=True):
-        RunFolder(stage).check(resume=begun)
+    first = out / "naming"
+    goes_on = begun_stages([first, out], resume=resume)
     tokenizer = trained_tokenizer(recipe.network.vocabulary, recipe.data_seed)
     if tokenizer.size != recipe.network.vocabulary:
         raise DataError(
             f"what lessons say makes {tokenizer.size} tokens, not {recipe.network.vocabulary}: give --network.vocabulary {tokenizer.size}"
         )
     fresh = initialise(lambda: VisionLanguageNetwork(recipe.network), recipe.naming.seed)
-    _learn_to_name(recipe, tokenizer, fresh, stages[0], resume=goes_on[0])
-    seeing = load(stages[0], expect="vision-language")
+    _learn_to_name(recipe, tokenizer, fresh, first, resume=goes_on[first])
+    seeing = load(first, expect="vision-language")
     assert isinstance(seeing, VisionLanguageModel)
-    return _learn_to_answer(recipe, tokenizer, seeing.network.requires_grad_(), out, resume=goes_on[1])
+    return _learn_to_answer(recipe, tokenizer, seeing.network.requires_grad_(), out, resume=goes_on[out])
 
 
 def _learn_to_name(

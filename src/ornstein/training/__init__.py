@@ -5,7 +5,7 @@
 from ornstein.training.loop import TrainResult, train
 from ornstein.training.objective import Loss, LossFn
 from ornstein.training.optimization import Optimization
-from ornstein.training.run import RunFolder
+from ornstein.training.run import RunFolder, begun_stages
 from ornstein.training.batches import Batch, epoch_rows
 from ornstein.training.learning_rate import learning_rate_at
 from ornstein.training.ema import ExponentialMovingAverage
@@ -20,6 +20,7 @@ __all__ = [
     "TrainResult",
     "Optimization",
     "RunFolder",
+    "begun_stages",
     "Batch",
     "epoch_rows",
     "Loss",

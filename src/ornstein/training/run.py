@@ -22,7 +22,7 @@ from ornstein.core.checkpoint import Checkpoint, read_checkpoint
 from ornstein.core.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _STEP = "step-"
 _SHOWN_DIFFERENCES = 8
@@ -202,3 +202,17 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(data, dict) or not data:
         return {prefix.removesuffix("."): data}
     return {key: value for name, part in data.items() for key, value in _flat(part, f"{prefix}{name}.").items()}
+
+
+def begun_stages(stages: Sequence[Path], *, resume: bool) -> dict[Path, bool]:
+    """Of a training in stages, each in a folder of its own: which go on from a checkpoint. All are checked first, see `RunFolder.check`.
+
+    Raises:
+        TrainingError: as there; to resume, the first stage must have begun.
+    """
+    if resume:
+        RunFolder(stages[0]).check(resume=True)
+    goes_on = {stage: resume and RunFolder(stage).begun for stage in stages}
+    for stage, begun in goes_on.items():
+        RunFolder(stage).check(resume=begun)
+    return goes_on
