@@ -25,7 +25,8 @@ _MARKS = [f"<{axis}{k}>" for axis in "xy" for k in range(PLACES)]
 TOKENIZER = TextTokenizer.train(_TEXTS, size=520, special=_MARKS)
 CONFIG = VisionLanguageConfig(
     image_size=64,
-    vision_width=64,
+    channels=(8, 16),
+    blocks=(0, 1),
     vision_depth=1,
     vision_heads=2,
     width=24,

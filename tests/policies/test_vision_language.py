@@ -22,7 +22,8 @@ _TEXTS = ["Q: where is the lion? A: <x1> <y2>", "Q: what is this? A: a lion", "Q
 TOKENIZER = TextTokenizer.train(_TEXTS, size=320, special=["<x1>", "<y2>"])
 CONFIG = VisionLanguageConfig(
     image_size=32,
-    vision_width=64,
+    channels=(8, 16),
+    blocks=(0, 1),
     vision_depth=1,
     vision_heads=2,
     width=24,

@@ -18,7 +18,9 @@ from ornstein.data.web_pictures import MOST_ITEMS, item_names, name_of, render
 from ornstein.networks.vision_language import VisionLanguageConfig
 from ornstein.recipes.vlm_emoji import VLMEmojiRecipe, lesson_tensors, train_vlm_emoji, trained_tokenizer
 
-NETWORK = VisionLanguageConfig(vision_width=64, vision_depth=1, vision_heads=2, width=24, depth=1, heads=2, vocabulary=600)
+NETWORK = VisionLanguageConfig(
+    channels=(8, 16), blocks=(0, 1), vision_depth=1, vision_heads=2, width=24, depth=1, heads=2, vocabulary=600
+)
 
 
 def _recipe(steps: int = 3) -> VLMEmojiRecipe:

@@ -1,10 +1,10 @@
 """A small vision-language model: a picture becomes places with features, a decoder writes text while it looks at them.
 
-    picture ─▶ convolutions (÷ 16) ─▶ transformer ─▶ G × G places ┐
+    picture ─▶ convolutions (÷ 8) ─▶ transformer ─▶ G × G places ─┐
     tokens so far ─────────────────────────────────────────────▶ decoder blocks (self, cross, MLP) ─▶ next token
 
 Encoder and decoder as in PaLI-X (Chen et al. 2023), one of the two backbones of RT-2. Convolutions before the transformer learn from far fewer
-pictures (Xiao et al. 2021, "Early Convolutions Help Transformers See Better").
+pictures (Xiao et al. 2021, "Early Convolutions Help Transformers See Better"); these are those of the small RT-1 without its FiLM.
 
 Shapes: B pictures or texts, N = G² places, L tokens, D width, V vocabulary.
 """
@@ -22,24 +22,22 @@ from ornstein.core.errors import DataError
 from ornstein.networks.attention import MLP, Attention
 from ornstein.networks.causal_transformer import CausalBlock
 from ornstein.networks.dit import sincos_positions
+from ornstein.networks.film_convnet import DOWNSAMPLING, NORM_GROUPS, FiLMConvNet
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
 
-#: Half the side, so many times.
-_HALVINGS = 4
-DOWNSAMPLING = 2**_HALVINGS
-_NORM_GROUPS = 8
-
 
 @dataclass(frozen=True)
 class VisionLanguageConfig:
-    """image_size: side of the square picture in pixels. vision_width, vision_depth, vision_heads: of the encoder. width, depth, heads: of the
-    decoder. vocabulary: tokens that it can say. context: the most tokens of a text, question and answer together."""
+    """image_size: side of the square picture in pixels. channels, blocks: of the encoder's convolutions, at a quarter and at an eighth of the
+    resolution. vision_depth, vision_heads: of its transformer, which is as wide as the last of them. width, depth, heads: of the decoder.
+    vocabulary: tokens that it can say. context: the most tokens of a text, question and answer together."""
 
     image_size: int = 128
-    vision_width: int = 128
-    vision_depth: int = 4
+    channels: tuple[int, int] = (64, 128)
+    blocks: tuple[int, int] = (1, 3)
+    vision_depth: int = 1
     vision_heads: int = 4
     width: int = 192
     depth: int = 4
@@ -49,12 +47,11 @@ class VisionLanguageConfig:
 
     def __post_init__(self) -> None:
         require_multiples(DOWNSAMPLING, "the convolutions make it so many times smaller", {"image_size": self.image_size})
-        require_multiples(
-            2 ** (_HALVINGS - 1) * _NORM_GROUPS, "the first layer is normalised in groups", {"vision_width": self.vision_width}
-        )
-        require_multiples(self.vision_heads, "the encoder's heads", {"vision_width": self.vision_width})
+        channels = {f"channels[{k}]": number for k, number in enumerate(self.channels)}
+        require_multiples(NORM_GROUPS, "normalised in groups", channels)
+        require_multiples(self.vision_heads, "the encoder's heads", {"channels[1]": self.channels[1]})
         require_multiples(self.heads, "the decoder's heads", {"width": self.width})
-        require_at_least(0, vision_depth=self.vision_depth)
+        require_at_least(0, vision_depth=self.vision_depth, **{f"blocks[{k}]": number for k, number in enumerate(self.blocks)})
         require_at_least(1, depth=self.depth, context=self.context)
         require_at_least(2, vocabulary=self.vocabulary)
 
@@ -64,15 +61,11 @@ class VisionEncoder(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, image_size: int, width: int, depth: int, heads: int) -> None:
+    def __init__(self, image_size: int, channels: tuple[int, int], blocks: tuple[int, int], depth: int, heads: int) -> None:
         super().__init__()
         self.grid = image_size // DOWNSAMPLING
-        stem: list[nn.Module] = []
-        before = 3
-        for after in (width >> k for k in reversed(range(_HALVINGS))):
-            stem += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(_NORM_GROUPS, after), nn.SiLU()]
-            before = after
-        self.stem = nn.Sequential(*stem, nn.Conv2d(width, width, 1))
+        width = channels[1]
+        self.convolutions = FiLMConvNet(channels, blocks, language_width=0)
         self.blocks = nn.ModuleList(CausalBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.register_buffer("positions", sincos_positions(self.grid, width), persistent=False)
@@ -82,7 +75,7 @@ class VisionEncoder(nn.Module):
         Args:
             pictures: floats in [0, 1].
         """
-        x_BND: Tensor = self.stem(pictures * 2 - 1).flatten(2).transpose(1, 2)
+        x_BND: Tensor = self.convolutions(pictures).flatten(2).transpose(1, 2)
         x_BND = x_BND + self.positions
         for block in self.blocks:
             x_BND = block(x_BND)
@@ -111,13 +104,13 @@ class VisionLanguageNetwork(nn.Module):
     def __init__(self, config: VisionLanguageConfig) -> None:
         super().__init__()
         self.config = config
-        self.vision = VisionEncoder(config.image_size, config.vision_width, config.vision_depth, config.vision_heads)
-        self.places_in = nn.Linear(config.vision_width, config.width)
+        self.vision = VisionEncoder(config.image_size, config.channels, config.blocks, config.vision_depth, config.vision_heads)
+        self.places_in = nn.Linear(config.channels[1], config.width)
         self.tokens_in = nn.Embedding(config.vocabulary, config.width)
         self.positions = nn.Parameter(torch.randn(config.context, config.width) * 0.02)
         self.blocks = nn.ModuleList(_DecoderBlock(config.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
-        self.aids = PlaceNaming(config.vision_width)
+        self.aids = PlaceNaming(config.channels[1])
         nn.init.normal_(self.tokens_in.weight, std=0.02)
 
     def see(self, pictures: Tensor) -> Float[Tensor, "batch places features"]:
