@@ -8,6 +8,7 @@ from ornstein.policies.rt1_losses import (
     action_loss,
     decision_loss,
     heading_loss,
+    jittered,
     naming_loss,
     pointing_loss,
     reading_loss,
@@ -17,7 +18,7 @@ from ornstein.policies.rt1_losses import (
 )
 from ornstein.policies.rt1_paper import PaperRT1, PaperRT1Config
 from ornstein.policies.rt1_policy import RT1Policy
-from ornstein.policies.rt2 import RT2Config, RT2Network, RT2Policy, robot_texts, speech_loss, with_actions
+from ornstein.policies.rt2 import RT2Config, RT2Network, RT2Policy, pointing_texts, robot_texts, speech_loss, with_actions
 from ornstein.policies.vision_language import Answer, TextTensors, VisionLanguageModel, answer_loss, text_tensors
 
 __all__ = [
@@ -40,8 +41,10 @@ __all__ = [
     "answer_loss",
     "decision_loss",
     "heading_loss",
+    "jittered",
     "naming_loss",
     "pointing_loss",
+    "pointing_texts",
     "reading_loss",
     "recognition_loss",
     "robot_texts",

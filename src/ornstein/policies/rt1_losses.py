@@ -45,12 +45,12 @@ def rt1_loss(
         views: stills with sentences, for the aids alone. names: the encoder's vectors of all names that they speak of.
     """
     batch, frames = pictures.shape[:2]
-    floats = _jitter(pictures, color_jitter, rng).flatten(0, 1)
+    floats = jittered(pictures, color_jitter, rng).flatten(0, 1)
     words = model.read(without_words(sentence, word_dropout, rng))
     said = words.repeat_interleave(frames, dim=0)
     goals, turned = pointers.flatten(0, 1), headings.flatten(0, 1)
     if views is not None:
-        floats = torch.cat([floats, _jitter(views.pictures[:, None], color_jitter, rng)[:, 0]])
+        floats = torch.cat([floats, jittered(views.pictures[:, None], color_jitter, rng)[:, 0]])
         said = torch.cat([said, model.read(without_words(views.sentence, word_dropout, rng))])
         goals, turned = torch.cat([goals, views.pointers]), torch.cat([turned, views.headings])
     features = model.vision(floats, said)
@@ -247,7 +247,7 @@ def _points_right(maps: Tensor, pointers: Tensor) -> Tensor:
     return (away <= 1).float()
 
 
-def _jitter(pictures: Tensor, amount: float, rng: torch.Generator) -> Tensor:
+def jittered(pictures: Tensor, amount: float, rng: torch.Generator) -> Tensor:
     """Brightness and contrast changed a little, the same for all frames of a window; floats, channels first."""
     floats = as_floats(pictures)
     if amount <= 0:

@@ -111,6 +111,23 @@ def robot_texts(
     return padded([(speech.question(told), speech.answer(action, places)) for told, action, places in said], speech.tokenizer.pad)
 
 
+def pointing_texts(
+    speech: RobotSpeech, instructions: Sequence[Sequence[str]], pointers: Sequence[NDArray[np.floating]]
+) -> TextTensors:
+    """What robots are told about stills, of which nobody knows what to do, but where: the first part of what they should say.
+
+    Args:
+        instructions: of each still, as many as there are; shorter lists are filled up with texts of nothing, which no loss counts. pointers: of each still,
+            (instructions, 2, 2).
+    """
+    most = max(len(told) for told in instructions)
+    said: list[tuple[list[int], list[int]]] = []
+    for told, places in zip(instructions, pointers, strict=True):
+        said += [(speech.question(one), speech.where(where)) for one, where in zip(told, places, strict=True)]
+        said += [([], [])] * (most - len(told))
+    return padded(said, speech.tokenizer.pad)
+
+
 def speech_loss(
     network: RT2Network, speech: RobotSpeech, seen: Tensor, texts: TextTensors, smoothing_bins: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
