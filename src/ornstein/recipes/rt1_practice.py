@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+    from PIL.Image import Image
     from torch import Tensor, nn
 
+    from ornstein.core.types import Policy
     from ornstein.data.joined_datasets import JoinedDatasets
     from ornstein.data.lerobot import LeRobotDataset
     from ornstein.policies import RT1Policy
@@ -167,7 +169,7 @@ def described(
         },
         "contract": examples.contract,
         "preview": preview,
-        "card": f"{card} {_card(examples.data, sum(recipe.scenes))}".strip(),
+        "card": f"{card} {data_card(examples.data, sum(recipe.scenes))}".strip(),
     }
 
 
@@ -179,27 +181,46 @@ def _preview(model: nn.Module, examples: RT1Examples, recipe: RT1TabletopRecipe,
     """The last picture of each validation scene as a contact sheet, named by the success so far and the loss on the expert's steps there."""
     import copy
 
-    from ornstein.data.pictures import contact_sheet
-    from ornstein.evaluation import FIRST_SEEDS
-    from ornstein.evaluation.trials import PolicyPlayer, try_scene, world_for
+    from ornstein.evaluation.trials import world_for
     from ornstein.policies import RT1Policy
-    from ornstein.simulation.tabletop import Replay, suite
+    from ornstein.simulation.tabletop import suite
 
     execution, episodes = ChunkExecution(recipe.chunk, **_execution(recipe)), recipe.preview_episodes
     policy = RT1Policy(copy.deepcopy(model), examples.contract, execution=execution)  # type: ignore[arg-type]
+    tried = tried_in_validation(policy, episodes)
+    env = world_for(examples.contract, suite(SUITE))
+    try:
+        loss = loss_on_expert(policy, env, tried.scenes, recipe.chunk)
+    finally:
+        env.close()
+    tried.sheet.save(path.with_name(f"{path.stem}-success-{tried.solved}-of-{episodes}-expert-loss-{loss:.3f}{path.suffix}"))
+
+
+class Tried(NamedTuple):
+    """The first validation scenes, how many of them a policy solved, and the last picture of each."""
+
+    scenes: list[Scene]
+    solved: int
+    sheet: Image
+
+
+def tried_in_validation(policy: Policy, episodes: int) -> Tried:
+    """Let a policy try so many of them."""
+    from ornstein.data.pictures import contact_sheet
+    from ornstein.evaluation import FIRST_SEEDS
+    from ornstein.evaluation.trials import PolicyPlayer, try_scene, world_for
+    from ornstein.simulation.tabletop import Replay, suite
+
     player = PolicyPlayer(policy)
-    env, replay = world_for(examples.contract, suite(SUITE)), Replay(image_size=_PREVIEW_SIZE)
+    env, replay = world_for(policy.contract, suite(SUITE)), Replay(image_size=_PREVIEW_SIZE)
     try:
         tried = [try_scene(player, env, FIRST_SEEDS["validation"] + k) for k in range(episodes)]
         last = [replay.pictures(trial.scene, trial.film[-1:])[0] for trial in tried]
-        loss = loss_on_expert(policy, env, [trial.scene for trial in tried], recipe.chunk)
     finally:
         env.close()
         replay.close()
-    won = sum(trial.success for trial in tried)
-    contact_sheet(np.stack(last), columns=min(10, episodes)).save(
-        path.with_name(f"{path.stem}-success-{won}-of-{episodes}-expert-loss-{loss:.3f}{path.suffix}")
-    )
+    sheet = contact_sheet(np.stack(last), columns=min(10, episodes))
+    return Tried([trial.scene for trial in tried], sum(trial.success for trial in tried), sheet)
 
 
 def loss_on_expert(policy: RT1Policy, env: TabletopEnv, scenes: Sequence[Scene], chunk: int) -> float:
@@ -235,7 +256,12 @@ def loss_on_expert(policy: RT1Policy, env: TabletopEnv, scenes: Sequence[Scene],
     return total / steps
 
 
-def _card(data: LeRobotDataset | JoinedDatasets, scenes: int) -> str:
+def data_card(data: LeRobotDataset | JoinedDatasets, scenes: int) -> str:
+    """What a model learned from, and the drawings' licence.
+
+    Args:
+        scenes: in which the expert gave advice.
+    """
     advice = f"; and on its advice in {scenes} scenes where this policy acted most of the time" if scenes else ""
     from ornstein.data.joined_datasets import JoinedDatasets
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ornstein.core.checks import require_at_least, require_seeds, require_shares
 from ornstein.core.errors import DataError, unknown_name
-from ornstein.language import ActionTokens
+from ornstein.language.text_tokenizer import ActionTokens
 from ornstein.policies import RT1Config
 from ornstein.recipes.rt1_examples import RT1Examples
 from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe
@@ -104,10 +104,10 @@ class RT2TabletopRecipe:
 def plan_of(recipe: RT2TabletopRecipe, network: RT1Config) -> RT1TabletopRecipe:
     """The recipe that records and keeps the same data, with a network that looks at pictures of that size."""
     names = ("data", "also", "weights", "cache", "episodes", "data_seed", "disturbance", "vary", "plain", "color_jitter")
-    settings: dict[str, Any] = {name: getattr(recipe, name) for name in (*names, "num_bins", "smoothing_bins", "preview_episodes")}
-    return RT1TabletopRecipe(
-        **settings, network=network, views=recipe.views if recipe.stills else 0, sentences=0, scenes=()
-    )
+    settings: dict[str, Any] = {
+        name: getattr(recipe, name) for name in (*names, "num_bins", "smoothing_bins", "preview_episodes")
+    }
+    return RT1TabletopRecipe(**settings, network=network, views=recipe.views if recipe.stills else 0, sentences=0, scenes=())
 
 
 def train_rt2_tabletop(recipe: RT2TabletopRecipe, out: Path, *, resume: bool = False) -> TrainResult:
@@ -132,7 +132,7 @@ def train_rt2_tabletop(recipe: RT2TabletopRecipe, out: Path, *, resume: bool = F
     batches = _Batches(recipe, examples, speech)
     return train(
         network,
-        lambda model, batch, rng: co_fine_tuning_loss(recipe, speech, model, batch, rng),  # type: ignore[arg-type]
+        lambda model, batch, rng: co_fine_tuning_loss(recipe, speech, model, batch, rng),
         batches.at,
         recipe.optimization,
         out,
@@ -184,7 +184,7 @@ def _only_what_is_new(network: RT2Network, actions: tuple[int, ...]) -> None:
     vectors = network.tokens_in.weight.requires_grad_()
     new = torch.zeros(len(vectors), 1)
     new[list(actions)] = 1.0
-    vectors.register_hook(lambda gradient: gradient * new.to(gradient.device))
+    vectors.register_hook(lambda gradient: gradient * new.to(gradient.device))  # type: ignore[no-untyped-call]
 
 
 class _Batches:
@@ -284,11 +284,11 @@ def _preview(recipe: RT2TabletopRecipe, speech: RobotSpeech, examples: RT1Exampl
 
     answering = VisionLanguageModel(copy.deepcopy(model).eval(), speech.tokenizer)  # type: ignore[arg-type]
     policy = RT2Policy(answering, examples.contract, pointers=recipe.pointers)
-    sheet, won = tried_in_validation(policy, examples.contract, recipe.preview_episodes)
+    tried = tried_in_validation(policy, recipe.preview_episodes)
     lessons = Lessons(seed=recipe.data_seed, split="validation", questions=recipe.questions, without=recipe.without)
     right = examine(answering, lessons, range(recipe.preview_episodes))["all"]
-    name = f"{path.stem}-success-{won}-of-{recipe.preview_episodes}-answers-{right.successes}-of-{right.n}{path.suffix}"
-    sheet.save(path.with_name(name))
+    name = f"{path.stem}-success-{tried.solved}-of-{recipe.preview_episodes}-answers-{right.successes}-of-{right.n}{path.suffix}"
+    tried.sheet.save(path.with_name(name))
 
 
 def _card(recipe: RT2TabletopRecipe, fingerprint: str, examples: RT1Examples) -> str:
