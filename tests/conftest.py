@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-# Workers of the suite and OpenMP threads must not fight over the cores.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Processes of the suite and OpenMP threads must not fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray's clusters of the tests stay on the loopback address; the variable's name speaks of where that is the default.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
