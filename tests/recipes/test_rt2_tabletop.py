@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,17 +16,12 @@ from ornstein.core.checkpoint import write_checkpoint
 from ornstein.core.errors import CheckpointError, DataError, UnknownNameError
 from ornstein.data.demonstrations import record_demonstrations
 from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
-from ornstein.policies import RT1Config, RT2Policy
+from ornstein.policies import RT1Config
 from ornstein.policies.robot_speech import RobotSpeech
 from ornstein.recipes.rt1_examples import RT1Examples
-from ornstein.recipes.rt2_tabletop import (
-    RT2TabletopRecipe,
-    _Batches,
-    begun,
-    co_fine_tuning_loss,
-    plan_of,
-    train_rt2_tabletop,
-)
+from ornstein.recipes.rt1_practice import Practice
+from ornstein.recipes.rt2_batches import RT2Batches, co_fine_tuning_loss
+from ornstein.recipes.rt2_tabletop import RT2TabletopRecipe, begun, plan_of, train_rt2_tabletop
 from ornstein.recipes.vlm_emoji import trained_tokenizer
 from ornstein.training import initialise
 
@@ -55,7 +52,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> RT2TabletopRecipe:
     whole = RT2TabletopRecipe(base=str(_base(folder / "base")), robot_share=0.6, questions=2, num_bins=32, views=3)
     return replace(
         whole,
+        speech=replace(whole.speech, **short),
+        arm=replace(whole.arm, **short),
         optimization=replace(whole.optimization, **short),
+        expert_width=16,
+        scenes=(1,),
         data=folder / "data",
         cache=folder / "cache",
         preview_episodes=1,
@@ -72,11 +73,11 @@ def _speech(recipe: RT2TabletopRecipe, examples: RT1Examples) -> RobotSpeech:
     return RobotSpeech(base.tokenizer.with_actions(recipe.num_bins), examples.contract, recipe.pointers)
 
 
-def test_it_acts_answers_and_resumes_to_the_same_bits(
-    recipe: RT2TabletopRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_acts_answers_and_resumes_to_the_same_bits(recipe: RT2TabletopRecipe, tmp_path: Path) -> None:
+    """Cut off while it learns to speak, and again while its expert practises what it was corrected in."""
     whole = train_rt2_tabletop(recipe, tmp_path / "whole")
-    (sheet,) = (tmp_path / "whole" / "previews").glob("*.png")
+    for stage in ("speech", "arm", "."):
+        (sheet,) = (tmp_path / "whole" / stage / "previews").glob("*.png")
     assert "-of-1-answers-" in sheet.name
     policy = ornstein.load(tmp_path / "whole", expect="rt2")
     state = np.zeros(len(policy.contract.state), np.float32)
@@ -87,33 +88,41 @@ def test_it_acts_answers_and_resumes_to_the_same_bits(
     with pytest.raises(CheckpointError, match="of kind 'rt2', but one of kind 'rt1'"):
         ornstein.load(tmp_path / "whole", expect="rt1")
 
-    at, calls = _Batches.at, []
-
-    def stopping(batches: _Batches, indices: np.ndarray) -> object:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return at(batches, indices)
-
-    monkeypatch.setattr(_Batches, "at", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train_rt2_tabletop(recipe, tmp_path / "cut")
+    for kind, call, resume in ((RT2Batches, 3, False), (Practice, 6, True)):
+        name = "at" if kind is RT2Batches else "batch"
+        with _stopping_at(kind, name, call), pytest.raises(KeyboardInterrupt):
+            train_rt2_tabletop(recipe, tmp_path / "cut", resume=resume)
     resumed = train_rt2_tabletop(recipe, tmp_path / "cut", resume=True)
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
+@contextmanager
+def _stopping_at(kind: type, name: str, call: int) -> Iterator[None]:
+    made, calls = getattr(kind, name), []
+
+    def stop(batches: object, indices: np.ndarray) -> object:
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return made(batches, indices)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, name, stop)
+        yield
+
+
 def test_a_step_shows_as_many_of_each_kind_as_is_said(recipe: RT2TabletopRecipe, examples: RT1Examples) -> None:
     speech = _speech(recipe, examples)
     for share, stills in ((0.6, 0.5), (1.0, 0.0), (0.25, 1.0)):
-        batches = _Batches(replace(recipe, robot_share=share, stills=stills), examples, speech)
+        batches = RT2Batches(replace(recipe, robot_share=share, stills=stills), examples, speech)
         found = batches.at(np.arange(40, 60))
         robots = round(20 * share)
         assert len(found["robot_pictures"]) == robots
         assert len(found.get("still_pictures", ())) == round(robots * stills)
         assert len(found.get("web_pictures", ())) == 20 - robots
     # A picture is what its number says, whatever comes with it.
-    batches = _Batches(recipe, examples, speech)
+    batches = RT2Batches(recipe, examples, speech)
     whole, part = batches.at(np.arange(10)), batches.at(np.arange(5, 10))
     assert torch.equal(whole["robot_pictures"][-3:], part["robot_pictures"])
     assert torch.equal(whole["web_pictures"][-2:], part["web_pictures"])
@@ -124,7 +133,7 @@ def test_what_is_asked_of_the_robot_is_in_the_data(recipe: RT2TabletopRecipe, ex
     speech = _speech(recipe, examples)
     indices = np.arange(5)
     share = replace(recipe, robot_share=1.0)
-    batch = _Batches(share, examples, speech).at(indices)
+    batch = RT2Batches(share, examples, speech).at(indices)
     drawn = examples.windows.at(indices)
     for k in range(5):
         answer = batch["robot_tokens"][k][batch["robot_answered"][k]].tolist()
@@ -150,7 +159,7 @@ def test_only_what_is_new_learns_where_that_is_asked_for(recipe: RT2TabletopReci
     speech = RobotSpeech(model.tokenizer, examples.contract, pointers=True)
     network = model.network
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    batch = _Batches(frozen, examples, speech).at(np.arange(5))
+    batch = RT2Batches(frozen, examples, speech).at(np.arange(5))
     loss, _ = co_fine_tuning_loss(frozen, speech, network, batch, torch.Generator().manual_seed(0))
     loss.backward()
     torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 1.0).step()
@@ -180,4 +189,7 @@ def test_what_is_refused(recipe: RT2TabletopRecipe, tmp_path: Path) -> None:
         train_rt2_tabletop(replace(recipe, base="rt1-tabletop"), tmp_path / "other")
     with pytest.raises(DataError, match="need as many codes"):
         train_rt2_tabletop(replace(recipe, num_bins=3000), tmp_path / "bins")
-    assert RT2Policy  # what comes out is one
+    with pytest.raises(DataError, match="an expert decides by the places"):
+        replace(recipe, pointers=False)
+    train_rt2_tabletop(replace(recipe, pointers=False, expert_width=0, stills=0.0), tmp_path / "plain")
+    assert ornstein.load(tmp_path / "plain", expect="rt2").network.expert is None

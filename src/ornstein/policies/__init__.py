@@ -18,7 +18,8 @@ from ornstein.policies.rt1_losses import (
 )
 from ornstein.policies.rt1_paper import PaperRT1, PaperRT1Config
 from ornstein.policies.rt1_policy import RT1Policy
-from ornstein.policies.rt2 import RT2Config, RT2Network, RT2Policy, pointing_texts, robot_texts, speech_loss, with_actions
+from ornstein.policies.rt2 import RT2Config, RT2Network, pointing_texts, robot_texts, speech_loss, with_actions, with_expert
+from ornstein.policies.rt2_policy import RT2Policy
 from ornstein.policies.vision_language import Answer, TextTensors, VisionLanguageModel, answer_loss, text_tensors
 
 __all__ = [
@@ -52,5 +53,6 @@ __all__ = [
     "speech_loss",
     "text_tensors",
     "with_actions",
+    "with_expert",
     "without_words",
 ]

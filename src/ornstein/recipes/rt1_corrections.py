@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ornstein.policies import RT1Policy
+    from ornstein.policies import RT1Policy, RT2Policy
     from ornstein.simulation.tabletop import Scene, TabletopEnv, Variation
 
 #: Far above the scenes of demonstrations, below those of evaluations.
@@ -72,7 +72,7 @@ def corrections(
     """In `cache` after the first time; each scene's part is a function of (the policy's weights, the variation, the skills' weights, the scene).
 
     Args:
-        policy: a checkpoint of RT-1. scenes: how many, numbered from FIRST_SEED + `seed` on. weights: how often each of these skills is asked
+        policy: a checkpoint of RT-1, or of an RT-2 with an expert. scenes: how many, numbered from FIRST_SEED + `seed` on. weights: how often each of these skills is asked
             for, in any unit; as the variation has it unless given. workers: processes.
 
     Raises:
@@ -140,7 +140,7 @@ def _write(path: Path, episodes: list[Episode]) -> None:
     partial.replace(path)
 
 
-_world: tuple[RT1Policy, TabletopEnv, Variation, Mapping[str, float] | None] | None = None
+_world: tuple[RT1Policy | RT2Policy, TabletopEnv, Variation, Mapping[str, float] | None] | None = None
 
 
 def _begin(policy: Path, variation: Variation, weights: Mapping[str, float] | None) -> None:
@@ -148,12 +148,12 @@ def _begin(policy: Path, variation: Variation, weights: Mapping[str, float] | No
     import torch
 
     from ornstein.hub import load
-    from ornstein.policies import RT1Policy
+    from ornstein.policies import RT1Policy, RT2Policy
     from ornstein.simulation.tabletop import TabletopEnv
 
     torch.set_num_threads(1)  # a rounding is another action
-    loaded = load(policy, expect="rt1")
-    assert isinstance(loaded, RT1Policy)
+    loaded = load(policy)
+    assert isinstance(loaded, (RT1Policy, RT2Policy))
     (camera,) = loaded.contract.cameras
     _world = loaded, TabletopEnv(cameras={camera.name: camera.height}), variation, weights
 
@@ -176,7 +176,7 @@ def _scene(variation: Variation, weights: Mapping[str, float] | None, seed: int)
 
 
 def corrected_episode(
-    policy: RT1Policy, env: TabletopEnv, scene: Scene, seed: int, *, policy_share: float = _POLICY_SHARE
+    policy: RT1Policy | RT2Policy, env: TabletopEnv, scene: Scene, seed: int, *, policy_share: float = _POLICY_SHARE
 ) -> Episode:
     """One scene with one task: policy and expert act by turns, drawn by the seed, the expert advises at every step.
 

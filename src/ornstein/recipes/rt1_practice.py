@@ -13,7 +13,7 @@ from ornstein.policies import RT1
 from ornstein.recipes.rt1_examples import READINGS, RT1Examples, readings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import torch
@@ -57,7 +57,7 @@ def learn_to_act(
     for part in network.EYES:
         getattr(network, part).requires_grad_(requires_grad=False)
     with main_process_first():
-        practice = Practice(recipe, examples, network, examples.seen(network, cache), advice)
+        practice = practice_of(recipe, examples, network, examples.seen(network, cache), advice)
 
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         return decision_loss(
@@ -72,22 +72,50 @@ def learn_to_act(
     )
 
 
+def practice_of(
+    recipe: RT1TabletopRecipe, examples: RT1Examples, network: RT1, seen: np.ndarray, advice: Corrections | None
+) -> Practice:
+    """With sentences read by that network, in which words are left out."""
+
+    def read(sentences: Sequence[str]) -> tuple[dict[str, int], Tensor]:
+        return readings(network, examples, sentences, recipe.word_dropout, recipe.optimization.seed)
+
+    config = network.config
+    return Practice(
+        examples, seen, advice, read, config.history, config.state_size, chunk=recipe.chunk, seed=recipe.optimization.seed
+    )
+
+
 class Practice:
     """Batches for `decision_loss`: of demonstrations, and every second window of corrections where there are any."""
 
     def __init__(
-        self, recipe: RT1TabletopRecipe, examples: RT1Examples, network: RT1, seen: np.ndarray, advice: Corrections | None
+        self,
+        examples: RT1Examples,
+        seen: np.ndarray,
+        advice: Corrections | None,
+        read: Callable[[Sequence[str]], tuple[dict[str, int], Tensor]],
+        history: int,
+        state_size: int,
+        *,
+        chunk: int,
+        seed: int,
     ) -> None:
-        self._examples, self._config, self._seed = examples, network.config, recipe.optimization.seed
+        """
+        Args:
+            seen: in each frame, (N, tokens, channels). read: see `readings`. history: frames of a window. state_size: numbers of the arm's state
+                that are read. chunk: actions that are decided at a time.
+        """
+        self._examples, self._history, self._state_size, self._seed = examples, history, state_size, seed
         self._demonstrated = seen, examples.data.states, examples.chunks
         sentences = [episode.task for episode in examples.data.episodes]
         self._advised = None
         if advice is not None:
-            self._starts, self._episode_of = advice.windows(network.config.history)
+            self._starts, self._episode_of = advice.windows(history)
             self._sentences = [str(sentence) for sentence in advice.sentences]
-            self._advised = advice.seen, advice.states, action_chunks(advice.actions, advice.stops, recipe.chunk)
+            self._advised = advice.seen, advice.states, action_chunks(advice.actions, advice.stops, chunk)
             sentences += self._sentences
-        self._number, self._read = readings(network, examples, sentences, recipe.word_dropout, recipe.optimization.seed)
+        self._number, self._read = read(sentences)
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Window i is a function of (seed, i)."""
@@ -97,7 +125,7 @@ class Practice:
             return self._of(self._demonstrated, *self._examples.windows.rows(indices), indices)
         own = indices % 2 == 0
         drawn = [int(np.random.default_rng([self._seed, int(i), 47]).integers(len(self._starts))) for i in indices[~own]]
-        rows = self._starts[drawn][:, None] + np.arange(self._config.history)
+        rows = self._starts[drawn][:, None] + np.arange(self._history)
         told = [self._sentences[k] for k in self._episode_of[drawn]]
         parts = [
             self._of(self._demonstrated, *self._examples.windows.rows(indices[own]), indices[own]),
@@ -116,7 +144,7 @@ class Practice:
         return {
             "seen": torch.from_numpy(seen[rows].astype(np.float32)),
             "words": self._read[[self._number[task] for task in tasks], reading],
-            "state": torch.from_numpy(states[rows][..., : self._config.state_size]),
+            "state": torch.from_numpy(states[rows][..., : self._state_size]),
             "actions": torch.from_numpy(chunks[rows]),
         }
 

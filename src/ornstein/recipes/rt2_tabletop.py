@@ -1,50 +1,48 @@
 """Recipe `rt2-tabletop`: a vision-language model learns to act and goes on answering. `ornstein train rt2-tabletop`.
 
 Co-fine-tuning as in RT-2 (Zitkovich et al. 2023, §3.2): every step shows pictures of the robot's own data, with what it should do in words of
-actions, and pictures with questions, so that what was known before is not forgotten. What is learned from what is one field each.
+actions, and pictures with questions, so that what was known before is not forgotten. Then an expert practises to act by what that model says, and is
+corrected, as RT-1's arm is. What is learned from what is one field each.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
-
-import numpy as np
 
 from ornstein.core.checks import require_at_least, require_seeds, require_shares
 from ornstein.core.errors import DataError, unknown_name
 from ornstein.language.text_tokenizer import ActionTokens
 from ornstein.policies import RT1Config
+from ornstein.recipes.rt1_corrections import Corrections, corrections, joined
 from ornstein.recipes.rt1_examples import RT1Examples
-from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe
+from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, arm_optimization
+from ornstein.recipes.rt2_batches import RT2Batches, co_fine_tuning_loss
 from ornstein.training import Optimization
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from torch import nn
 
-    from ornstein.data.questions import Lessons
+    from ornstein.networks.vision_language import VisionLanguageNetwork
     from ornstein.policies import RT2Network, VisionLanguageModel
     from ornstein.policies.robot_speech import RobotSpeech
-    from ornstein.training import Batch, TrainResult
+    from ornstein.training import TrainResult
 
-#: Lessons of a run that starts from a model that has seen the first ones.
-_FIRST_LESSON = 1_000_000
 Start = Literal["base", "scratch"]
 Learning = Literal["all", "new"]
 
 
-def _optimization() -> Optimization:
+def _speech() -> Optimization:
     return Optimization(
-        steps=6000,
+        steps=3000,
         batch_size=48,
         learning_rate=1e-3,
         warmup_steps=200,
         weight_decay=0.02,
         ema_decay=0.998,
         checkpoint_every=250,
-        preview_every=2000,
+        preview_every=1500,
     )
 
 
@@ -59,7 +57,8 @@ class RT2TabletopRecipe:
     action_tokens: whether tokens are added or overwritten, see `TextTokenizer.with_actions`. num_bins: of each dimension. smoothing_bins: see `speech_loss`.
     pointers: whether it says where before it says what to do. state_size: numbers of the arm's state that it reads; 0 for none, as in the paper.
     without: concepts that the questions leave out, a control.
-    All else as in `RT1TabletopRecipe`; it learns from demonstrations alone.
+    speech: of co-fine-tuning. expert_width: of the expert, see `RT2Config`; 0 for none, and co-fine-tuning is all. arm, optimization, scenes, place_noise: of
+    its practice, as in `RT1TabletopRecipe`, and all else too.
     """
 
     base: str = "vlm-emoji"
@@ -74,7 +73,14 @@ class RT2TabletopRecipe:
     pointers: bool = True
     state_size: int = 7
     without: tuple[str, ...] = ()
-    optimization: Optimization = field(default_factory=_optimization)
+    speech: Optimization = field(default_factory=_speech)
+    expert_width: int = 256
+    expert_depth: int = 2
+    expert_dropout: float = 0.1
+    arm: Optimization = field(default_factory=arm_optimization)
+    optimization: Optimization = field(default_factory=lambda: replace(arm_optimization(), steps=8000))
+    scenes: tuple[int, ...] = (1000, 1000)
+    place_noise: float = 0.01
     data: Path | None = None
     also: tuple[Path, ...] = ()
     weights: tuple[float, ...] = ()
@@ -93,6 +99,9 @@ class RT2TabletopRecipe:
         require_shares(robot_share=self.robot_share)
         require_at_least(1, questions=self.questions)
         require_at_least(0, stills=self.stills, smoothing_bins=self.smoothing_bins, state_size=self.state_size)
+        require_at_least(0, expert_width=self.expert_width, place_noise=self.place_noise)
+        if self.expert_width and not self.pointers:
+            raise DataError("an expert decides by the places that were said: give --pointers, or --expert-width 0")
         if self.robot_share == 0:
             raise DataError("robot_share is 0: it would learn nothing of the robot")
         for name, value, known in (("start", self.start, Start), ("what learns", self.learning, Learning)):
@@ -103,44 +112,135 @@ class RT2TabletopRecipe:
 
 def plan_of(recipe: RT2TabletopRecipe, network: RT1Config) -> RT1TabletopRecipe:
     """The recipe that records and keeps the same data, with a network that looks at pictures of that size."""
-    names = ("data", "also", "weights", "cache", "episodes", "data_seed", "disturbance", "vary", "plain", "color_jitter")
-    settings: dict[str, Any] = {
-        name: getattr(recipe, name) for name in (*names, "num_bins", "smoothing_bins", "preview_episodes")
-    }
-    return RT1TabletopRecipe(**settings, network=network, views=recipe.views if recipe.stills else 0, sentences=0, scenes=())
+    names = [
+        "data",
+        "also",
+        "weights",
+        "cache",
+        "episodes",
+        "data_seed",
+        "disturbance",
+        "vary",
+        "plain",
+        "color_jitter",
+        "num_bins",
+    ]
+    names += ["smoothing_bins", "preview_episodes", "arm", "optimization", "place_noise"]
+    settings: dict[str, Any] = {name: getattr(recipe, name) for name in names}
+    views, scenes = recipe.views if recipe.stills else 0, recipe.scenes if recipe.expert_width else ()
+    return RT1TabletopRecipe(**settings, network=network, views=views, sentences=0, scenes=scenes)
 
 
 def train_rt2_tabletop(recipe: RT2TabletopRecipe, out: Path, *, resume: bool = False) -> TrainResult:
-    """Record if the data are missing, learn, export to `out/model`; what it does and answers in validation scenes lands in `previews`.
+    """Record if the data are missing; learn to speak of what to do in `out/speech`, and by an expert to do it in `out/arm`, `out/arm-2`, … and `out`, where
+    the `model` is in the end; without an expert all is in `out`. What it does and answers in validation scenes lands in each stage's `previews`.
 
     Raises:
         UnknownNameError, CheckpointError: the base is no vision-language model. DataError: it has no room for so many action tokens.
     """
     from ornstein.hub import find_checkpoint, load
     from ornstein.policies import VisionLanguageModel
-    from ornstein.policies.robot_speech import RobotSpeech
-    from ornstein.training import RunFolder, initialise, main_process_first, train
+    from ornstein.training import begun_stages, main_process_first
 
-    RunFolder(out).check(resume=resume)
+    rounds = recipe.scenes if recipe.expert_width else ()
+    arms = [out / ("arm" if k == 1 else f"arm-{k}") for k in range(1, len(rounds) + 1)] + [out]
+    stages = [out / "speech", *arms] if recipe.expert_width else [out]
+    goes_on = begun_stages(stages, resume=resume)
     base, fingerprint = load(recipe.base, expect="vision-language"), find_checkpoint(recipe.base).fingerprint
     assert isinstance(base, VisionLanguageModel)
     with main_process_first():
         examples = RT1Examples.prepare(plan_of(recipe, RT1Config(image_size=base.network.config.image_size)), out)
-    model = initialise(lambda: begun(recipe, base, examples), recipe.optimization.seed)
-    network: RT2Network = model.network  # type: ignore[assignment]
+    result = _learn_to_speak(recipe, base, fingerprint, examples, stages[0], resume=goes_on[stages[0]])
+    if not recipe.expert_width:
+        return result
+    cache, advice = recipe.cache or out / "cache", list[Corrections]()
+    for k, (before, arm) in enumerate(zip(stages, arms, strict=False)):
+        if k:
+            seed, weights = recipe.data_seed + sum(rounds[: k - 1]), advice[-1].failures() if advice else None
+            with main_process_first():
+                look = plan_of(recipe, RT1Config()).look
+                advice.append(corrections(before / "model", look, rounds[k - 1], seed, cache, weights=weights))
+        optimization = recipe.optimization if arm == out else recipe.arm
+        model = load(before, expect="rt2").model
+        result = _learn_to_move(
+            recipe, model, fingerprint, examples, cache, joined(advice), optimization, arm, resume=goes_on[arm]
+        )
+    return result
+
+
+def _learn_to_speak(
+    recipe: RT2TabletopRecipe, base: VisionLanguageModel, fingerprint: str, examples: RT1Examples, out: Path, *, resume: bool
+) -> TrainResult:
+    from ornstein.policies.robot_speech import RobotSpeech
+    from ornstein.training import initialise, train
+
+    model = initialise(lambda: begun(recipe, base, examples), recipe.speech.seed)
     speech = RobotSpeech(model.tokenizer, examples.contract, recipe.pointers)
-    batches = _Batches(recipe, examples, speech)
+    batches = RT2Batches(recipe, examples, speech)
     return train(
-        network,
-        lambda model, batch, rng: co_fine_tuning_loss(recipe, speech, model, batch, rng),
+        model.network,
+        lambda network, batch, rng: co_fine_tuning_loss(recipe, speech, network, batch, rng),
         batches.at,
-        recipe.optimization,
+        recipe.speech,
         out,
         resume=resume,
-        recipe="rt2-tabletop",
-        kind="rt2",
-        config={**asdict(network.config), "tokenizer": model.tokenizer.to_json(), "pointers": recipe.pointers},
-        hyper_parameters={
+        **_described(recipe, speech, model.network, fingerprint, examples),
+    )
+
+
+def _learn_to_move(
+    recipe: RT2TabletopRecipe,
+    model: VisionLanguageModel,
+    fingerprint: str,
+    examples: RT1Examples,
+    cache: Path,
+    advice: Corrections | None,
+    optimization: Optimization,
+    out: Path,
+    *,
+    resume: bool,
+) -> TrainResult:
+    from ornstein.policies import RT2Network, with_expert
+    from ornstein.policies.robot_speech import RobotSpeech
+    from ornstein.recipes.rt2_practice import learn_to_move
+    from ornstein.training import initialise
+
+    speech, speaking = RobotSpeech(model.tokenizer, examples.contract), model.network
+    assert isinstance(speaking, RT2Network)
+    network = speaking
+    if not speaking.config.expert_width:
+        size = recipe.expert_width, recipe.expert_depth, recipe.expert_dropout
+        network = initialise(lambda: with_expert(speaking, *size, examples.head, examples.contract), optimization.seed)
+    return learn_to_move(
+        network,
+        speech,
+        examples,
+        cache,
+        advice,
+        optimization,
+        recipe.place_noise,
+        out,
+        resume=resume,
+        described=_described(recipe, speech, network, fingerprint, examples),
+    )
+
+
+def _described(
+    recipe: RT2TabletopRecipe, speech: RobotSpeech, network: VisionLanguageNetwork, fingerprint: str, examples: RT1Examples
+) -> dict[str, Any]:
+    """What the checkpoints of all stages say of themselves."""
+    config = asdict(network.config)
+    head = {"head": examples.head} if config["expert_width"] else {}
+    return {
+        "recipe": "rt2-tabletop",
+        "kind": "rt2",
+        "config": {
+            **config,
+            "tokenizer": speech.tokenizer.to_json(),
+            "pointers": recipe.pointers,
+            **head,
+        },
+        "hyper_parameters": {
             **asdict(recipe),
             "data": str(recipe.data or ""),
             "also": [str(folder) for folder in recipe.also],
@@ -148,10 +248,10 @@ def train_rt2_tabletop(recipe: RT2TabletopRecipe, out: Path, *, resume: bool = F
             "base_fingerprint": fingerprint,
             "data_fingerprint": examples.data.fingerprint,
         },
-        contract=examples.contract,
-        preview=lambda changed, step, path: _preview(recipe, speech, examples, changed, path),
-        card=_card(recipe, fingerprint, examples),
-    )
+        "contract": examples.contract,
+        "preview": lambda changed, step, path: _preview(recipe, speech, examples, changed, path),
+        "card": _card(recipe, fingerprint, examples),
+    }
 
 
 def begun(recipe: RT2TabletopRecipe, base: VisionLanguageModel, examples: RT1Examples) -> VisionLanguageModel:
@@ -187,92 +287,6 @@ def _only_what_is_new(network: RT2Network, actions: tuple[int, ...]) -> None:
     vectors.register_hook(lambda gradient: gradient * new.to(gradient.device))  # type: ignore[no-untyped-call]
 
 
-class _Batches:
-    """Pictures of the robot's data and of lessons, `robot_share` of the first, spread evenly over the stream."""
-
-    def __init__(self, recipe: RT2TabletopRecipe, examples: RT1Examples, speech: RobotSpeech) -> None:
-        from ornstein.data.questions import Lessons
-
-        self._recipe, self._examples, self._speech = recipe, examples, speech
-        self._lessons: Lessons = Lessons(seed=recipe.data_seed, questions=recipe.questions, without=recipe.without)
-
-    def at(self, indices: np.ndarray) -> Batch:
-        """Picture i is a function of (seed, i)."""
-        share = self._recipe.robot_share
-        # The number of the robot's among all before it; where it rises, a picture is one of them.
-        robots = np.floor((indices + 1) * share) > np.floor(indices * share)
-        batch: Batch = {}
-        if robots.any():
-            batch |= self._acted(indices[robots])
-        stills = indices[robots][: round(robots.sum() * self._recipe.stills)]
-        if len(stills):
-            batch |= self._pointed(stills)
-        if not robots.all():
-            batch |= self._asked(indices[~robots])
-        return batch
-
-    def _acted(self, indices: np.ndarray) -> Batch:
-        import torch
-
-        from ornstein.policies import robot_texts
-
-        drawn = self._examples.windows.at(indices)
-        texts = robot_texts(self._speech, drawn.tasks, drawn.actions[:, 0], drawn.pointers[:, 0])
-        return {
-            "robot_pictures": torch.from_numpy(drawn.pictures[:, 0]),
-            "robot_state": torch.from_numpy(drawn.states[:, 0, : self._recipe.state_size]),
-            "robot_tokens": texts.tokens,
-            "robot_answered": texts.answered,
-        }
-
-    def _pointed(self, indices: np.ndarray) -> Batch:
-        import torch
-
-        from ornstein.policies import pointing_texts
-
-        views = self._examples.views
-        assert views is not None
-        pictures, said, pointers = views.stills(indices)
-        texts = pointing_texts(self._speech, said, pointers)
-        return {"still_pictures": torch.from_numpy(pictures), "still_tokens": texts.tokens, "still_answered": texts.answered}
-
-    def _asked(self, indices: np.ndarray) -> Batch:
-        from ornstein.recipes.vlm_emoji import lesson_tensors
-
-        lessons = [self._lessons.at(_FIRST_LESSON + int(i)) for i in indices]
-        asked = lesson_tensors(lessons, self._speech.tokenizer, self._recipe.questions)
-        return {f"web_{name}": asked[name] for name in ("pictures", "tokens", "answered")}
-
-
-def co_fine_tuning_loss(
-    recipe: RT2TabletopRecipe, speech: RobotSpeech, network: RT2Network, batch: Batch, rng: torch.Generator
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy a token of what the robot should say, weighed by `robot_share`, and of answers, by the rest."""
-    from ornstein.policies import TextTensors, answer_loss, jittered, speech_loss
-
-    def seen(pictures: Tensor) -> Tensor:
-        return network.see(jittered(pictures[:, None], recipe.color_jitter, rng)[:, 0])
-
-    log: dict[str, Tensor] = {}
-    losses: list[Tensor] = []
-    if "robot_pictures" in batch:
-        texts = TextTensors(batch["robot_tokens"], batch["robot_answered"])
-        felt = network.with_state(seen(batch["robot_pictures"]), batch["robot_state"])
-        acted, more = speech_loss(network, speech, felt, texts, recipe.smoothing_bins)
-        losses.append(recipe.robot_share * acted)
-        log |= more
-    if "still_pictures" in batch:
-        texts = TextTensors(batch["still_tokens"], batch["still_answered"])
-        pointed, log["pointed_right"] = answer_loss(network, seen(batch["still_pictures"]), texts)
-        losses.append(recipe.robot_share * pointed)
-    if "web_pictures" in batch:
-        texts = TextTensors(batch["web_tokens"], batch["web_answered"])
-        answered, log["right"] = answer_loss(network, network.see(batch["web_pictures"]), texts)
-        losses.append((1 - recipe.robot_share) * answered)
-        log["answers"] = answered.detach()
-    return sum(losses[1:], losses[0]), log
-
-
 def _preview(recipe: RT2TabletopRecipe, speech: RobotSpeech, examples: RT1Examples, model: nn.Module, path: Path) -> None:
     """The last picture of each validation scene as a contact sheet, named by how many were solved and by how many questions were answered rightly."""
     import copy
@@ -296,4 +310,4 @@ def _card(recipe: RT2TabletopRecipe, fingerprint: str, examples: RT1Examples) ->
 
     begins = f"the weights of `{recipe.base}` ({fingerprint})" if recipe.start == "base" else "fresh weights"
     web = f" and questions about pictures ({1 - recipe.robot_share:.0%} of all pictures)" if recipe.robot_share < 1 else ""
-    return f"A vision-language model that acts. It began with {begins} and learned from what follows{web}. {data_card(examples.data, 0)}"
+    return f"A vision-language model that acts. It began with {begins} and learned from what follows{web}. {data_card(examples.data, sum(recipe.scenes) if recipe.expert_width else 0)}"
