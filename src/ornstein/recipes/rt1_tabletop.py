@@ -45,14 +45,14 @@ def _reading() -> Optimization:
 
 def _sight() -> Optimization:
     return Optimization(
-        steps=1500,
+        steps=3000,
         batch_size=16,
         learning_rate=1.5e-3,
         warmup_steps=60,
         weight_decay=0.02,
         ema_decay=0.99,
         checkpoint_every=250,
-        preview_every=1500,
+        preview_every=3000,
     )
 
 
