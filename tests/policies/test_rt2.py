@@ -15,7 +15,16 @@ from ornstein.core.errors import CheckpointError, DataError
 from ornstein.data.questions import PLACES
 from ornstein.language import TextTokenizer
 from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
-from ornstein.policies import RT2Network, RT2Policy, VisionLanguageModel, robot_texts, speech_loss, with_actions, with_expert
+from ornstein.policies import (
+    Answer,
+    RT2Network,
+    RT2Policy,
+    VisionLanguageModel,
+    robot_texts,
+    speech_loss,
+    with_actions,
+    with_expert,
+)
 from ornstein.policies.robot_speech import RobotSpeech
 from ornstein.simulation.tabletop import contract
 
@@ -258,3 +267,23 @@ def test_an_expert_is_kept_in_the_checkpoint(with_arm: VisionLanguageModel, tmp_
         RT2Policy.from_checkpoint(read_checkpoint(tmp_path / "headless"))
     with pytest.raises(DataError, match="this RT-2 says none"):
         RT2Policy(with_arm, BODY, pointers=False)
+
+
+def test_who_thinks_follows_its_own_words(model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def answer(pictures: np.ndarray, questions: list[str]) -> list[Answer]:
+        asked.extend(questions)
+        return [Answer("pick up the lion", -0.1, whole=True)]
+
+    monkeypatch.setattr(model, "answer", answer)
+    plain = RT2Policy(model, BODY).act(_observation())  # type: ignore[arg-type]
+    policy = RT2Policy(model, BODY, thinks=True)
+    for _ in range(2):
+        np.testing.assert_array_equal(policy.act(_observation(instruction="Seize the big cat.")), plain)  # type: ignore[arg-type]
+    assert asked == ["in plain words: Seize the big cat"]
+    assert policy.plan == "pick up the lion"
+    policy.reset()
+    assert policy.plan == ""
+    policy.act(_observation(instruction=""))  # type: ignore[arg-type]  # a control: nothing to think about
+    assert len(asked) == 1

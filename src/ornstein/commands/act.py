@@ -23,6 +23,7 @@ def act(
     instruction: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="INSTRUCTION")],
     /,
     state: tuple[float, ...] | None = None,
+    think: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     mark: Path | None = None,
     json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
@@ -35,6 +36,7 @@ def act(
         image: What its front camera sees: any picture file, of which the middle square is looked at.
         instruction: What it should do.
         state: The arm's state in the order and the units of its contract; where an episode begins unless given.
+        think: Let it say first what the instruction means in plain words, and do that.
         mark: Also write the picture as it was looked at, with what is moved marked red and where to blue: a .png file.
         json_output: Print JSON instead of text.
     """
@@ -51,6 +53,7 @@ def act(
         raise DataError("say what to do: the instruction is empty")
     require_picture(image)
     policy = ornstein.load(checkpoint, expect="rt2")
+    policy.thinks = policy.thinks or think
     (camera,), channels = policy.contract.cameras, policy.contract.state
     pixels = square_of(image, camera.height)
     if state is not None and len(state) != len(channels):
@@ -66,8 +69,10 @@ def act(
     tokens = policy.model.tokenizer.decode(policy.tokens)
     if json_output:
         named = {channel.name: float(number) for channel, number in zip(policy.contract.action, action, strict=True)}
-        print(json.dumps({"said": tokens, "places": places, "action": named, "doubt": policy.doubt}))
+        print(json.dumps({"plan": policy.plan, "said": tokens, "places": places, "action": named, "doubt": policy.doubt}))
         return 0
+    if policy.plan:
+        print(f"plan {policy.plan}")
     for what, (column, row) in zip(("takes what is at", "to"), places, strict=False):
         print(f"{what} column {column:.0f}, row {row:.0f} of {camera.height}")
     print(f"says {tokens}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.errors import CheckpointError, DataError, UnknownNameError
+from ornstein.data.plans import plan_question
 from ornstein.language import TextTokenizer
 from ornstein.networks.weight_files import load_strictly
 from ornstein.policies.observations import checked
@@ -37,13 +38,15 @@ class RT2Policy:
         contract: EmbodimentContract,
         *,
         pointers: bool = True,
+        thinks: bool = False,
         fingerprint: str = "untrained",
         provenance: Mapping[str, Any] | None = None,
         checkpoint_path: Path | None = None,
     ) -> None:
         """
         Args:
-            pointers: whether it says places before it acts. fingerprint, provenance, checkpoint_path: of the checkpoint, for reports and for workers that load
+            pointers: whether it says places before it acts. thinks: whether it first says an instruction in plain words (`plan`), and follows those.
+            fingerprint, provenance, checkpoint_path: of the checkpoint, for reports and for workers that load
                 it themselves.
 
         Raises:
@@ -62,7 +65,7 @@ class RT2Policy:
             raise DataError("an expert decides by the places that were said: this RT-2 says none")
         self.model, self.network, self._contract = model, model.network, contract
         self.speech = RobotSpeech(model.tokenizer, contract, pointers)
-        self.fingerprint, self.checkpoint_path = fingerprint, checkpoint_path
+        self.thinks, self.fingerprint, self.checkpoint_path = thinks, fingerprint, checkpoint_path
         self.provenance: Mapping[str, Any] = provenance or {}
         self._device = next(model.parameters()).device
         self._may = torch.full((len(self.speech.pattern), model.tokenizer.size), False, device=self._device)
@@ -87,7 +90,7 @@ class RT2Policy:
         config = dict(checkpoint.config)
         try:
             tokenizer, pointers = TextTokenizer.from_json(config.pop("tokenizer")), bool(config.pop("pointers"))
-            head = config.pop("head", None)
+            head, thinks = config.pop("head", None), bool(config.pop("thinks", False))
             config["channels"], config["blocks"] = tuple(config["channels"]), tuple(config["blocks"])
             network = RT2Network(RT2Config(**config), head, None if head is None else checkpoint.contract)
         except (KeyError, TypeError, DataError, UnknownNameError) as error:
@@ -98,6 +101,7 @@ class RT2Policy:
             VisionLanguageModel(network, tokenizer),
             checkpoint.contract,
             pointers=pointers,
+            thinks=thinks,
             fingerprint=checkpoint.fingerprint,
             provenance=checkpoint.provenance,
             checkpoint_path=checkpoint.path,
@@ -105,6 +109,9 @@ class RT2Policy:
 
     def reset(self) -> None:
         """Forget the episode so far."""
+        self._told: str | None = None
+        #: The instruction in its own words, if it thinks and one was given.
+        self.plan = ""
         #: What it said last, in tokens and understood.
         self.tokens: list[int] = []
         self.said: Said | None = None
@@ -121,7 +128,7 @@ class RT2Policy:
             DataError: a camera, the state or the sentence is missing, of another size or type, or not finite; or a sentence too long for the context.
         """
         (picture,), state, instruction = checked(observation, self._contract)
-        question = self.speech.question(instruction)
+        question = self.speech.question(self._thought(picture, instruction))
         room = self.network.config.context - len(question)
         if room < len(self.speech.pattern):
             raise DataError(
@@ -133,6 +140,15 @@ class RT2Policy:
         seen = self.network.with_state(seen, felt)
         asked = torch.tensor([question], device=self._device)
         return self._by_tokens(seen, asked) if self.network.expert is None else self._by_expert(seen, asked, felt)
+
+    def _thought(self, picture: NDArray[np.uint8], instruction: str) -> str:
+        """What it follows: the instruction, or what it made of it when it first heard it."""
+        if not self.thinks or not instruction.strip():
+            return instruction
+        if instruction != self._told:
+            (answer,) = self.model.answer(picture[None], [plan_question(instruction)])
+            self._told, self.plan = instruction, answer.text
+        return self.plan or instruction
 
     def _by_expert(self, seen: Tensor, asked: Tensor, felt: Tensor) -> NDArray[np.float32]:
         assert self.network.head is not None

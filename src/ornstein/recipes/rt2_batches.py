@@ -71,11 +71,28 @@ class RT2Batches:
         return {"still_pictures": torch.from_numpy(pictures), "still_tokens": texts.tokens, "still_answered": texts.answered}
 
     def _asked(self, indices: np.ndarray) -> Batch:
-        from ornstein.recipes.vlm_emoji import lesson_tensors
+        import torch
+
+        from ornstein.data.plans import plan_of, plan_question
+        from ornstein.data.web_pictures import render
+        from ornstein.policies import text_tensors
 
         lessons = [self._lessons.at(_FIRST_LESSON + int(i)) for i in indices]
-        asked = lesson_tensors(lessons, self._speech.tokenizer, self._recipe.questions)
-        return {f"web_{name}": asked[name] for name in ("pictures", "tokens", "answered")}
+        about, asked = self._recipe.questions + self._recipe.plans, list[tuple[str, str] | None]()
+        for number, lesson in zip(indices, lessons, strict=True):
+            texts = [(question.text, question.answer) for question in lesson.questions]
+            plan = (
+                plan_of(lesson, np.random.default_rng([self._recipe.data_seed, int(number), 67])) if self._recipe.plans else None
+            )
+            if plan is not None:
+                texts.append((plan_question(plan.instruction), plan.plain))
+            asked += [*texts, *[None] * (about - len(texts))]
+        texts_of_all = text_tensors(self._speech.tokenizer, asked)
+        return {
+            "web_pictures": torch.from_numpy(np.stack([render(lesson.picture) for lesson in lessons])),
+            "web_tokens": texts_of_all.tokens,
+            "web_answered": texts_of_all.answered,
+        }
 
 
 def co_fine_tuning_loss(

@@ -56,7 +56,8 @@ class RT2TabletopRecipe:
     questions: about each of the others. stills: with each picture of an episode, so many that say where to, and not what to do.
     action_tokens: whether tokens are added or overwritten, see `TextTokenizer.with_actions`. num_bins: of each dimension. smoothing_bins: see `speech_loss`.
     pointers: whether it says where before it says what to do. state_size: numbers of the arm's state that it reads; 0 for none, as in the paper.
-    without: concepts that the questions leave out, a control.
+    plans: whether lessons also ask for what an instruction means in plain words, see `ornstein.data.plans`. without: concepts that the questions leave
+    out, a control.
     speech: of co-fine-tuning. expert_width: of the expert, see `RT2Config`; 0 for none, and co-fine-tuning is all. arm, optimization, scenes, place_noise: of
     its practice, as in `RT1TabletopRecipe`, and all else too.
     """
@@ -72,6 +73,7 @@ class RT2TabletopRecipe:
     smoothing_bins: float = 1.5
     pointers: bool = True
     state_size: int = 7
+    plans: bool = True
     without: tuple[str, ...] = ()
     speech: Optimization = field(default_factory=_speech)
     expert_width: int = 256
