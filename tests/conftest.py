@@ -16,6 +16,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file stay in one process, and so do all that share a cluster: a machine has one that is found by itself."""
+    for item in items:
+        shares_cluster = "cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("cluster" if shares_cluster else str(item.path)))
+
+
 @pytest.fixture
 def largest_file() -> Callable[[int], AbstractContextManager[None]]:
     """Within it, writing a file beyond so many bytes fails as on a full disk: the system itself refuses.
