@@ -15,6 +15,7 @@ from ornstein.core.checkpoint import write_checkpoint
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.networks.film_convnet import FiLMConvNet, TokenLearner
 from ornstein.networks.sentence_reader import SentenceReader
+from ornstein.networks.waves import waves
 from ornstein.policies import (
     RT1,
     PointedTensors,
@@ -31,7 +32,6 @@ from ornstein.policies import (
     without_words,
 )
 from ornstein.policies.rt1 import TrainingAids, presence
-from ornstein.policies.rt1_arms import waves
 from ornstein.policies.rt1_losses import _jitter
 from ornstein.simulation.tabletop import contract
 

@@ -17,8 +17,9 @@ from torch.nn import functional
 import ornstein
 from ornstein.core.checkpoint import write_checkpoint
 from ornstein.core.errors import DataError, UnknownNameError
+from ornstein.networks.waves import waves
 from ornstein.policies import RT1, RT1Config, RT1Policy, rt1_loss
-from ornstein.policies.rt1_arms import MLPArm, waves
+from ornstein.policies.rt1_arms import MLPArm
 from ornstein.simulation.tabletop import contract
 
 CONFIG = RT1Config(image_size=64, channels=(16, 16), blocks=(1, 1), arm="mlp", tokens=3, width=24, depth=2, language_width=16)

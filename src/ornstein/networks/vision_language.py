@@ -23,9 +23,15 @@ from ornstein.networks.attention import MLP, Attention
 from ornstein.networks.causal_transformer import CausalBlock
 from ornstein.networks.dit import sincos_positions
 from ornstein.networks.film_convnet import DOWNSAMPLING, NORM_GROUPS, FiLMConvNet
+from ornstein.networks.waves import waves
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jaxtyping import Float, Int64
+
+_PLACE_OCTAVES = 5
+_TOKEN_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,13 @@ class VisionEncoder(nn.Module):
         return seen
 
 
+def place_waves(grid: int) -> Float[Tensor, "places waves"]:
+    """Of the centres of G × G places, row by row: `waves` of (column, row) in −1 … 1."""
+    axis = (torch.arange(grid) + 0.5) / grid * 2 - 1
+    rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+    return waves(torch.stack([columns, rows], dim=-1).flatten(0, 1), _PLACE_OCTAVES)
+
+
 class DecoderCache(NamedTuple):
     """What a decoder has worked out for a text so far: each block's keys and values of the tokens (B, H, L, D/H), and of the picture's places."""
 
@@ -101,17 +114,21 @@ class PlaceNaming(nn.Module):
 class VisionLanguageNetwork(nn.Module):
     """`see` a picture once, then ask about it as often as one likes."""
 
+    where: Tensor
+
     def __init__(self, config: VisionLanguageConfig) -> None:
         super().__init__()
         self.config = config
         self.vision = VisionEncoder(config.image_size, config.channels, config.blocks, config.vision_depth, config.vision_heads)
-        self.places_in = nn.Linear(config.channels[1], config.width)
+        where = place_waves(config.image_size // DOWNSAMPLING)
+        self.register_buffer("where", where, persistent=False)
+        self.places_in = nn.Linear(config.channels[1] + where.shape[-1], config.width)
         self.tokens_in = nn.Embedding(config.vocabulary, config.width)
         self.positions = nn.Parameter(torch.randn(config.context, config.width) * 0.02)
         self.blocks = nn.ModuleList(_DecoderBlock(config.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.aids = PlaceNaming(config.channels[1])
-        nn.init.normal_(self.tokens_in.weight, std=0.02)
+        nn.init.normal_(self.tokens_in.weight, std=_TOKEN_STD)
 
     def see(self, pictures: Tensor) -> Float[Tensor, "batch places features"]:
         """What a picture shows, for the decoder.
@@ -122,7 +139,12 @@ class VisionLanguageNetwork(nn.Module):
         Raises:
             DataError: another size.
         """
-        seen: Tensor = self.places_in(self.look(pictures))
+        return self.at_places(self.look(pictures))
+
+    def at_places(self, features: Float[Tensor, "batch places features"]) -> Float[Tensor, "batch places width"]:
+        """What `look` gives, each with its place told plainly: a feature alone hardly says where it is."""
+        where = self.where.to(features.dtype).expand(len(features), -1, -1)
+        seen: Tensor = self.places_in(torch.cat([features, where], dim=-1))
         return seen
 
     def look(self, pictures: Tensor) -> Float[Tensor, "batch places features"]:
@@ -174,6 +196,17 @@ class VisionLanguageNetwork(nn.Module):
         """The same after one token more; equals reading all anew (tested)."""
         read, cache = self._run(tokens[:, None], cache)
         return self.say(read[:, -1]), cache
+
+    @torch.no_grad()
+    def order_tokens(self, tokens: Sequence[int]) -> None:
+        """Let these tokens' vectors begin as those of a scale: neighbours alike, by waves along it, mixed at random by torch's global generator.
+
+        Tokens of places and of actions' bins are numbers; as unrelated words, each would have to be learnt by itself.
+        """
+        scale = torch.linspace(-1, 1, len(tokens))[:, None]
+        code = waves(scale, _PLACE_OCTAVES)
+        mixed = code @ torch.randn(code.shape[-1], self.config.width) * code.shape[-1] ** -0.5
+        self.tokens_in.weight[list(tokens)] = mixed * _TOKEN_STD / mixed.std()
 
     def _empty(self, seen: Tensor) -> DecoderCache:
         return DecoderCache([], [block.look(seen) for block in self.blocks])  # type: ignore[operator]

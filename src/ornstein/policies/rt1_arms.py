@@ -5,7 +5,6 @@ Shapes: B batch, T frames, K tokens a frame, D width.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from ornstein.networks.attention import MLP
 from ornstein.networks.causal_transformer import CausalTransformer
+from ornstein.networks.waves import waves, waves_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -101,18 +101,3 @@ class MLPArm(nn.Module):
 def state_waves(standard: Float[Tensor, "... state"]) -> Float[Tensor, "... more"]:
     """Of an arm's standardised state. Three standard deviations are the unit, so that the slowest wave does not fold."""
     return waves(standard / 3, STATE_OCTAVES)
-
-
-def waves(values: Float[Tensor, "... numbers"], octaves: int) -> Float[Tensor, "... more"]:
-    """Numbers of about −1 … 1, and sines and cosines of them from half a period over that range upwards: what lets a small network tell
-    places a few millimetres apart."""
-    found = [values]
-    for k in range(octaves):
-        angle = values * (math.pi * 2**k)
-        found += [angle.sin(), angle.cos()]
-    return torch.cat(found, dim=-1)
-
-
-def waves_of(numbers: int, octaves: int) -> int:
-    """How many numbers `waves` makes of so many."""
-    return numbers * (1 + 2 * octaves)

@@ -20,8 +20,9 @@ from ornstein.actions.token_heads import soft_bins
 from ornstein.core.checks import require_at_least, require_shares
 from ornstein.core.errors import DataError
 from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
+from ornstein.networks.waves import waves_of
 from ornstein.policies.robot_speech import POINTERS, RobotSpeech
-from ornstein.policies.rt1_arms import STATE_OCTAVES, MLPArm, state_waves, waves_of
+from ornstein.policies.rt1_arms import STATE_OCTAVES, MLPArm, state_waves
 from ornstein.policies.vision_language import TextTensors, VisionLanguageModel, padded
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ def with_actions(model: VisionLanguageModel, *, bins: int, manner: ActionTokens,
     tokenizer = model.tokenizer.with_actions(bins, manner)
     known = {name: getattr(model.network.config, name) for name in VisionLanguageConfig.__dataclass_fields__}
     network = RT2Network(RT2Config(**{**known, "vocabulary": tokenizer.size}, state_size=state_size))
+    network.order_tokens(tokenizer.actions)
     weights = model.network.state_dict()
     fresh = network.tokens_in.weight.detach().clone()
     rows = len(weights["tokens_in.weight"])

@@ -260,11 +260,11 @@ def begun(recipe: RT2TabletopRecipe, base: VisionLanguageModel, examples: RT1Exa
     """What learning starts from; new parameters are drawn from torch's global generator."""
     import torch
 
-    from ornstein.networks.vision_language import VisionLanguageNetwork
     from ornstein.policies import VisionLanguageModel, with_actions
+    from ornstein.recipes.vlm_emoji import fresh_network
 
     if recipe.start == "scratch":
-        base = VisionLanguageModel(VisionLanguageNetwork(base.network.config), base.tokenizer)
+        base = VisionLanguageModel(fresh_network(base.network.config, base.tokenizer), base.tokenizer)
     model = with_actions(base, bins=recipe.num_bins, manner=recipe.action_tokens, state_size=recipe.state_size)
     network: RT2Network = model.network  # type: ignore[assignment]
     states = torch.from_numpy(examples.data.states[:, : recipe.state_size])

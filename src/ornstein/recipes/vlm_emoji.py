@@ -89,7 +89,6 @@ def train_vlm_emoji(recipe: VLMEmojiRecipe, out: Path, *, resume: bool = False) 
         DataError: what lessons say does not make as many tokens as the network's vocabulary.
     """
     from ornstein.hub import load
-    from ornstein.networks.vision_language import VisionLanguageNetwork
     from ornstein.policies import VisionLanguageModel
     from ornstein.training import begun_stages, initialise
 
@@ -100,11 +99,22 @@ def train_vlm_emoji(recipe: VLMEmojiRecipe, out: Path, *, resume: bool = False) 
         raise DataError(
             f"what lessons say makes {tokenizer.size} tokens, not {recipe.network.vocabulary}: give --network.vocabulary {tokenizer.size}"
         )
-    fresh = initialise(lambda: VisionLanguageNetwork(recipe.network), recipe.naming.seed)
+    fresh = initialise(lambda: fresh_network(recipe.network, tokenizer), recipe.naming.seed)
     _learn_to_name(recipe, tokenizer, fresh, first, resume=goes_on[first])
     seeing = load(first, expect="vision-language")
     assert isinstance(seeing, VisionLanguageModel)
     return _learn_to_answer(recipe, tokenizer, seeing.network.requires_grad_(), out, resume=goes_on[out])
+
+
+def fresh_network(config: VisionLanguageConfig, tokenizer: TextTokenizer) -> VisionLanguageNetwork:
+    """With the tokens of places in their order. Parameters are drawn from torch's global generator."""
+    from ornstein.data.questions import PLACES
+    from ornstein.networks.vision_language import VisionLanguageNetwork
+
+    network = VisionLanguageNetwork(config)
+    for axis in "xy":
+        network.order_tokens([tokenizer.encode(f"<{axis}{k}>")[0] for k in range(PLACES)])
+    return network
 
 
 def _learn_to_name(
@@ -154,7 +164,7 @@ def _learn_to_answer(
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, VisionLanguageNetwork)
         features = model.look(batch["pictures"])
-        answers, right = answer_loss(model, model.places_in(features), TextTensors(batch["tokens"], batch["answered"]))
+        answers, right = answer_loss(model, model.at_places(features), TextTensors(batch["tokens"], batch["answered"]))
         named, recognised = naming(model, features, batch)
         loss = answers + recipe.recognition * named
         return loss, {"answers": answers.detach(), "right": right, "naming": named.detach(), "recognised": recognised}
