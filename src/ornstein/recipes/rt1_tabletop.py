@@ -111,7 +111,7 @@ class RT1TabletopRecipe:
     views: int = 20_000
     stills: int = 3
     sentences: int = 24_000
-    scenes: tuple[int, ...] = (1000, 1000)
+    scenes: tuple[int, ...] = (1000, 1000, 1000)
     smoothing_bins: float = 1.5
     acting: float = 0.1
     color_jitter: float = 0.1
