@@ -32,7 +32,7 @@ from ornstein.policies import (
     without_words,
 )
 from ornstein.policies.rt1 import TrainingAids, presence
-from ornstein.policies.rt1_losses import _jitter
+from ornstein.policies.rt1_losses import jittered
 from ornstein.simulation.tabletop import contract
 
 CONFIG = RT1Config(
@@ -203,15 +203,15 @@ def test_color_jitter_is_one_for_a_window_and_small() -> None:
     pictures, _, _ = _inputs(batch=4)
     pictures[:, 1:] = pictures[:, :1]
     plain = pictures.permute(0, 1, 4, 2, 3).float() / 255
-    assert torch.equal(_jitter(pictures, 0.0, torch.Generator()), plain)
-    changed = _jitter(pictures, 0.1, torch.Generator().manual_seed(0))
+    assert torch.equal(jittered(pictures, 0.0, torch.Generator()), plain)
+    changed = jittered(pictures, 0.1, torch.Generator().manual_seed(0))
     assert torch.equal(changed[:, 1:], changed[:, :1].expand(-1, 2, -1, -1, -1))
     assert (changed - plain).abs().max() <= 0.5 * 0.1 + 0.5 * 0.1 + 1e-6
     assert changed.min() >= 0
     assert changed.max() <= 1
     shifts = (changed - plain).mean((1, 2, 3, 4))
     assert len(set(shifts.tolist())) == 4
-    assert torch.equal(changed, _jitter(pictures, 0.1, torch.Generator().manual_seed(0)))
+    assert torch.equal(changed, jittered(pictures, 0.1, torch.Generator().manual_seed(0)))
 
 
 @given(st.lists(st.floats(-0.87, 0.87), min_size=4, max_size=4))

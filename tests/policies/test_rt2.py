@@ -20,6 +20,7 @@ from ornstein.policies import (
     RT2Network,
     RT2Policy,
     VisionLanguageModel,
+    looking_loss,
     robot_texts,
     speech_loss,
     with_actions,
@@ -144,7 +145,10 @@ def test_the_loss_is_written_out(model: VisionLanguageModel) -> None:
                     wanted = -float(row[token])
                 expected.append(wanted)
                 of_actions += [wanted] if token in model.tokenizer.actions else []
-        assert float(loss) == pytest.approx(np.mean(expected), rel=1e-4)
+        # Beside that, where it looked while it said places: see tests/policies/test_looking.py.
+        _, looks = network.read_and_look(seen, texts.tokens[:, :-1])
+        looking, _ = looking_loss(looks, texts, speech.places)
+        assert float(loss - looking) == pytest.approx(np.mean(expected), rel=1e-4)
         assert float(log["actions"]) == pytest.approx(np.mean(of_actions), rel=1e-4)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int64
 
 _PLACE_OCTAVES = 5
-_TOKEN_STD = 0.02
+_TOKEN_STD = 0.07
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,14 @@ class VisionLanguageNetwork(nn.Module):
         read, _ = self._run(tokens, self._empty(seen))
         return read
 
+    def read_and_look(
+        self, seen: Float[Tensor, "pictures places features"], tokens: Int64[Tensor, "texts tokens"]
+    ) -> tuple[Float[Tensor, "texts tokens width"], Float[Tensor, "texts tokens places"]]:
+        """`read`, and the logits of where one head of a middle block looks from each token: a loss may tell it where."""
+        looks: list[Tensor] = []
+        read, _ = self._run(tokens, self._empty(seen), looks)
+        return read, looks[len(self.blocks) // 2]
+
     def say(self, read: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:
         """Logits of the next token."""
         logits: Tensor = read @ self.tokens_in.weight.T
@@ -211,7 +219,7 @@ class VisionLanguageNetwork(nn.Module):
     def _empty(self, seen: Tensor) -> DecoderCache:
         return DecoderCache([], [block.look(seen) for block in self.blocks])  # type: ignore[operator]
 
-    def _run(self, tokens: Tensor, cache: DecoderCache) -> tuple[Tensor, DecoderCache]:
+    def _run(self, tokens: Tensor, cache: DecoderCache, looks: list[Tensor] | None = None) -> tuple[Tensor, DecoderCache]:
         before = cache.own[0][0].shape[2] if cache.own else 0
         after = before + tokens.shape[1]
         if after > self.config.context:
@@ -223,7 +231,7 @@ class VisionLanguageNetwork(nn.Module):
         mask_LL = place <= place[before:, None]
         own = []
         for k, block in enumerate(self.blocks):
-            x_BLD, kept = block(x_BLD, mask_LL, cache.own[k] if cache.own else None, cache.places[k])
+            x_BLD, kept = block(x_BLD, mask_LL, cache.own[k] if cache.own else None, cache.places[k], looks)
             own.append(kept)
         return self.norm(x_BLD), DecoderCache(own, cache.places)
 
@@ -239,7 +247,12 @@ class _DecoderBlock(nn.Module):
         return self.cross.keys_values(seen)
 
     def forward(
-        self, x_BLD: Tensor, mask_LL: Tensor, before: tuple[Tensor, Tensor] | None, places: tuple[Tensor, Tensor]
+        self,
+        x_BLD: Tensor,
+        mask_LL: Tensor,
+        before: tuple[Tensor, Tensor] | None,
+        places: tuple[Tensor, Tensor],
+        looks: list[Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         h_BLD = self.norm1(x_BLD)
         kept = self.own.keys_values(h_BLD)
@@ -248,5 +261,9 @@ class _DecoderBlock(nn.Module):
         x_BLD = x_BLD + self.own.attend(h_BLD, *kept, mask_LL)
         # A token looks at its picture whatever text it stands in: the texts about one picture ask in one row.
         asking = self.norm2(x_BLD).reshape(len(places[0]), -1, x_BLD.shape[-1])
+        if looks is not None:
+            first = self.cross.query(asking).unflatten(-1, (self.cross.heads, -1))[:, :, 0]
+            scores = first @ places[0][:, 0].transpose(-1, -2) * first.shape[-1] ** -0.5
+            looks.append(scores.float().view(*x_BLD.shape[:2], -1))
         x_BLD = x_BLD + self.cross.attend(asking, *places).view_as(x_BLD)
         return x_BLD + self.mlp(self.norm3(x_BLD)), kept

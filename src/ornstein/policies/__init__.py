@@ -1,5 +1,6 @@
 """Policies: from what a robot sees and is told to what it does."""
 
+from ornstein.policies.looking import PlaceTokens, looking_loss
 from ornstein.policies.modular import ModularPolicy, TabletopFacts
 from ornstein.policies.rt1 import RT1, RT1Config
 from ornstein.policies.rt1_losses import (
@@ -20,7 +21,8 @@ from ornstein.policies.rt1_paper import PaperRT1, PaperRT1Config
 from ornstein.policies.rt1_policy import RT1Policy
 from ornstein.policies.rt2 import RT2Config, RT2Network, pointing_texts, robot_texts, speech_loss, with_actions, with_expert
 from ornstein.policies.rt2_policy import RT2Policy
-from ornstein.policies.vision_language import Answer, TextTensors, VisionLanguageModel, answer_loss, text_tensors
+from ornstein.policies.texts import TextTensors, text_tensors
+from ornstein.policies.vision_language import Answer, VisionLanguageModel, answer_loss
 
 __all__ = [
     "RT1",
@@ -28,6 +30,7 @@ __all__ = [
     "ModularPolicy",
     "PaperRT1",
     "PaperRT1Config",
+    "PlaceTokens",
     "PointedTensors",
     "RT1Config",
     "RT1Policy",
@@ -43,6 +46,7 @@ __all__ = [
     "decision_loss",
     "heading_loss",
     "jittered",
+    "looking_loss",
     "naming_loss",
     "pointing_loss",
     "pointing_texts",

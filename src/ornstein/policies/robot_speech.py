@@ -15,7 +15,8 @@ import numpy as np
 
 from ornstein.actions import UniformBins
 from ornstein.core.errors import DataError
-from ornstein.data.questions import PLACES, place_of, place_tokens
+from ornstein.data.questions import place_of, place_tokens
+from ornstein.policies.looking import PlaceTokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,8 @@ class RobotSpeech:
 
     #: The tokens that may stand at each place of an answer, its end among them.
     pattern: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
+    #: The tokens of places.
+    places: PlaceTokens = field(init=False, repr=False, compare=False)
     _bins: UniformBins = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,13 +58,11 @@ class RobotSpeech:
         """
         if not self.tokenizer.actions:
             raise DataError("this tokenizer has no action tokens: make them by TextTokenizer.with_actions")
-        marks = [[self.tokenizer.encode(f"<{axis}{k}>") for k in range(PLACES)] for axis in "xy"]
-        if any(len(one) != 1 for one in [*marks[0], *marks[1]]):
-            raise DataError("this tokenizer has no tokens of their own for places")
-        columns, rows = (tuple(one[0] for one in group) for group in marks)
-        places = [columns, rows] * POINTERS if self.pointers else []
+        known = PlaceTokens.of(self.tokenizer)
+        places = [*known] * POINTERS if self.pointers else []
         pattern = [*places, *[self.tokenizer.actions] * len(self.contract.action), (self.tokenizer.end,)]
         object.__setattr__(self, "pattern", tuple(pattern))
+        object.__setattr__(self, "places", known)
         object.__setattr__(self, "_bins", UniformBins.from_contract(self.contract, len(self.tokenizer.actions)))
 
     def question(self, instruction: str) -> list[int]:

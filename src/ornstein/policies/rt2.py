@@ -21,9 +21,11 @@ from ornstein.core.checks import require_at_least, require_shares
 from ornstein.core.errors import DataError
 from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
 from ornstein.networks.waves import waves_of
+from ornstein.policies.looking import looking_loss
 from ornstein.policies.robot_speech import POINTERS, RobotSpeech
 from ornstein.policies.rt1_arms import STATE_OCTAVES, MLPArm, state_waves
-from ornstein.policies.vision_language import TextTensors, VisionLanguageModel, padded
+from ornstein.policies.texts import TextTensors, padded
+from ornstein.policies.vision_language import VisionLanguageModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -229,14 +231,15 @@ def pointing_texts(
 def speech_loss(
     network: RT2Network, speech: RobotSpeech, seen: Tensor, texts: TextTensors, smoothing_bins: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy a token of what a robot should say, over all tokens of the vocabulary.
+    """Cross-entropy a token of what a robot should say, over all tokens of the vocabulary, with `looking_loss`.
 
     Args:
         seen: of `RT2Network.with_state`, one text each. smoothing_bins: standard deviation in bins of a Gaussian around an action's right bin that is aimed
             at: neighbours are nearly right. 0: the right bin alone.
     """
     wanted = texts.answered[:, 1:]
-    logits = network.say(network.read(seen, texts.tokens[:, :-1])[wanted]).log_softmax(-1)
+    read, looks = network.read_and_look(seen, texts.tokens[:, :-1])
+    logits = network.say(read[wanted]).log_softmax(-1)
     right = texts.tokens[:, 1:][wanted]
     actions = torch.tensor(speech.tokenizer.actions, device=right.device)
     number = torch.full((speech.tokenizer.size,), -1, device=right.device)
@@ -250,4 +253,5 @@ def speech_loss(
     with torch.no_grad():
         off = (logits[acts][:, actions].argmax(-1) - bins[acts]).abs().float().mean()
         said = (logits[~acts].argmax(-1) == right[~acts]).float().mean()
-    return per_token.mean(), {"actions": per_token[acts].mean().detach(), "bins_off": off, "places_right": said}
+    looking, log = looking_loss(looks, texts, speech.places)
+    return per_token.mean() + looking, {**log, "actions": per_token[acts].mean().detach(), "bins_off": off, "places_right": said}

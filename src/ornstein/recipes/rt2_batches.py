@@ -114,11 +114,12 @@ def co_fine_tuning_loss(
         log |= more
     if "still_pictures" in batch:
         texts = TextTensors(batch["still_tokens"], batch["still_answered"])
-        pointed, log["pointed_right"] = answer_loss(network, seen(batch["still_pictures"]), texts)
+        pointed, more = answer_loss(network, seen(batch["still_pictures"]), texts, speech.places)
+        log["pointed_right"] = more["right"]
         losses.append(recipe.robot_share * pointed)
     if "web_pictures" in batch:
         texts = TextTensors(batch["web_tokens"], batch["web_answered"])
-        answered, log["right"] = answer_loss(network, network.see(batch["web_pictures"]), texts)
+        answered, more = answer_loss(network, network.see(batch["web_pictures"]), texts, speech.places)
         losses.append((1 - recipe.robot_share) * answered)
-        log["answers"] = answered.detach()
+        log |= {name: more[name] for name in ("answers", "right")}
     return sum(losses[1:], losses[0]), log

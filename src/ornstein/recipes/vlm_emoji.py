@@ -108,12 +108,12 @@ def train_vlm_emoji(recipe: VLMEmojiRecipe, out: Path, *, resume: bool = False) 
 
 def fresh_network(config: VisionLanguageConfig, tokenizer: TextTokenizer) -> VisionLanguageNetwork:
     """With the tokens of places in their order. Parameters are drawn from torch's global generator."""
-    from ornstein.data.questions import PLACES
     from ornstein.networks.vision_language import VisionLanguageNetwork
+    from ornstein.policies import PlaceTokens
 
     network = VisionLanguageNetwork(config)
-    for axis in "xy":
-        network.order_tokens([tokenizer.encode(f"<{axis}{k}>")[0] for k in range(PLACES)])
+    for tokens in PlaceTokens.of(tokenizer):
+        network.order_tokens(tokens)
     return network
 
 
@@ -150,13 +150,13 @@ def _learn_to_answer(
     """All of it, from pictures and questions."""
     from ornstein.data.questions import Lessons
     from ornstein.networks.vision_language import VisionLanguageNetwork
-    from ornstein.policies import answer_loss
-    from ornstein.policies.vision_language import TextTensors
+    from ornstein.policies import PlaceTokens, TextTensors, answer_loss
     from ornstein.training import train
 
     # Other pictures than those that it learned to name on.
     first = recipe.naming.steps * recipe.naming.batch_size
     lessons, naming = Lessons(seed=recipe.data_seed, questions=recipe.questions), _Naming()
+    known = PlaceTokens.of(tokenizer)
 
     def batch_of(indices: np.ndarray) -> Batch:
         return lesson_tensors([lessons.at(first + int(i)) for i in indices], tokenizer, recipe.questions)
@@ -164,10 +164,10 @@ def _learn_to_answer(
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, VisionLanguageNetwork)
         features = model.look(batch["pictures"])
-        answers, right = answer_loss(model, model.at_places(features), TextTensors(batch["tokens"], batch["answered"]))
+        texts = TextTensors(batch["tokens"], batch["answered"])
+        answers, log = answer_loss(model, model.at_places(features), texts, known)
         named, recognised = naming(model, features, batch)
-        loss = answers + recipe.recognition * named
-        return loss, {"answers": answers.detach(), "right": right, "naming": named.detach(), "recognised": recognised}
+        return answers + recipe.recognition * named, {**log, "naming": named.detach(), "recognised": recognised}
 
     return train(
         network,
@@ -225,7 +225,7 @@ def trained_tokenizer(size: int, seed: int) -> TextTokenizer:
 
 def lesson_tensors(lessons: list[Lesson], tokenizer: TextTokenizer, about: int) -> Batch:
     """Pictures with what lies where, and `about` texts for each, as `answer_loss` takes them."""
-    from ornstein.policies.vision_language import text_tensors
+    from ornstein.policies.texts import text_tensors
 
     asked: list[tuple[str, str] | None] = []
     for lesson in lessons:
