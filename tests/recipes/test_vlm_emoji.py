@@ -110,7 +110,7 @@ def test_tokens_of_places_begin_as_a_scale() -> None:
     near, far = (float(alike.diagonal(k).mean()) for k in (1, 20))
     assert near > 0.65
     assert far < 0.4
-    assert columns.std() == pytest.approx(float(network.tokens_in.weight.std()), rel=0.2)
+    assert columns.std() == pytest.approx(float(network.tokens_in.weight.detach().std()), rel=0.2)
     assert float(torch.nn.functional.cosine_similarity(columns, rows, dim=-1).abs().mean()) < 0.6
 
 
