@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ornstein.core.errors import DataError
 from ornstein.data.questions import PLACES
+from ornstein.policies.cells import nearest_cells
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -91,9 +91,6 @@ def looking_loss(
         return looks.sum() * 0.0, {}
     logits = looks[spoken.texts, spoken.tokens].float().log_softmax(-1)
     grid = math.isqrt(logits.shape[-1])
-    place = ((spoken.places + 1) / 2 * grid - 0.5).clamp(0, grid - 1)
-    cells = torch.arange(grid, device=logits.device)
-    column, row = (functional.relu(1 - (place[:, axis, None] - cells).abs()) for axis in (0, 1))
-    wanted = (row[:, :, None] * column[:, None, :]).flatten(1)
+    wanted = nearest_cells(spoken.places, grid)
     right = wanted.gather(1, logits[:, : grid**2].argmax(-1, keepdim=True)) > 0
     return -(wanted * logits[:, : grid**2]).sum(-1).mean(), {"looks_right": right.float().mean().detach()}

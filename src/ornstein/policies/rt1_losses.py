@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ornstein.actions.token_heads import token_cross_entropy
+from ornstein.policies.cells import nearest_cells
 from ornstein.policies.rt1 import POINTERS, RT1, TrainingAids, as_floats, presence
 
 if TYPE_CHECKING:
@@ -229,10 +230,7 @@ def pointing_loss(
         there: 1 where there is such a thing; 0 where the pointer does not count and nowhere is right.
     """
     grid = math.isqrt(maps.shape[-1])
-    place = ((pointers + 1) / 2 * grid - 0.5).clamp(0, grid - 1)
-    cells = torch.arange(grid, device=maps.device)
-    column, row = (functional.relu(1 - (place[..., axis, None] - cells).abs()) for axis in (0, 1))
-    wanted = (row[..., :, None] * column[..., None, :]).flatten(-2) * there[..., None]
+    wanted = nearest_cells(pointers, grid) * there[..., None]
     every = torch.cat([maps[:, :POINTERS], nowhere[..., None].to(maps.dtype)], dim=-1).log_softmax(-1)
     return -((wanted * every[..., :-1]).sum(-1) + (1 - there) * every[..., -1]).mean()
 
