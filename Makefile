@@ -39,7 +39,7 @@ layers:
 
 tests:
 	$(call stage,tests)
-	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 bench: ## measure the shipped models (writes benchmarks/results and the README's figures)
 	$(BIN)/python benchmarks/startup.py

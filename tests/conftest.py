@@ -10,10 +10,17 @@ from typing import Any
 
 import pytest
 
-# Workers of the suite and OpenMP threads must not fight over the cores.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Processes of the suite and OpenMP threads must not fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray's clusters of the tests stay on the loopback address; the variable's name speaks of where that is the default.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file stay in one process, and so do all that share a cluster: a machine has one that is found by itself."""
+    for item in items:
+        shares_cluster = "cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("cluster" if shares_cluster else str(item.path)))
 
 
 @pytest.fixture

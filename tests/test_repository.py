@@ -99,6 +99,6 @@ def test_ci_runs_what_the_readme_says() -> None:
 
 def test_shipped_weights_fit_in_git() -> None:
     files = [path for path in (ROOT / "src" / "ornstein" / "checkpoints").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 40_000_000
+    assert sum(path.stat().st_size for path in files) < 60_000_000
     for config in (ROOT / "src" / "ornstein" / "checkpoints").glob("*/config.json"):
         assert (config.parent / "card.md").exists()

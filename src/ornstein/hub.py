@@ -36,6 +36,8 @@ _CLASSES = {
     "vision-language": ("ornstein.policies", "VisionLanguageModel"),
 }
 KINDS = ("autoencoder", "text-to-image", *_CLASSES)
+#: What else serves where a kind is needed: an RT-2 answers by the vision-language model that it is.
+_SERVES = {"vision-language": ("rt2",)}
 
 
 def bundled_names() -> list[str]:
@@ -71,7 +73,7 @@ def load(name_or_folder: str | Path, *, expect: str | None = None, device: Devic
 
     Args:
         name_or_folder: a bundled name ("text-to-image"), or a folder: a checkpoint, or a run with one in `model/`.
-        expect: refuse other kinds than this one of `KINDS`.
+        expect: refuse other kinds than this one of `KINDS`. "vision-language" takes an RT-2 too, and gives the model that answers in it.
         device: where it computes: "cpu", "cuda", ….
 
     Raises:
@@ -92,7 +94,8 @@ def load(name_or_folder: str | Path, *, expect: str | None = None, device: Devic
             f"(it knows {', '.join(KINDS)}): update ornstein"
         )
     module, name = _CLASSES[checkpoint.kind]
-    return getattr(import_module(module), name).from_checkpoint(checkpoint, device)
+    made = getattr(import_module(module), name).from_checkpoint(checkpoint, device)
+    return made.model if expect == "vision-language" and checkpoint.kind == "rt2" else made
 
 
 def find_checkpoint(name_or_folder: str | Path, *, expect_kind: str | None = None) -> Checkpoint:
@@ -100,7 +103,7 @@ def find_checkpoint(name_or_folder: str | Path, *, expect_kind: str | None = Non
     if expect_kind is not None and expect_kind not in KINDS:
         raise unknown_name("kind of checkpoint", expect_kind, KINDS)
     checkpoint = read_checkpoint(_folder(name_or_folder))
-    if expect_kind is not None and checkpoint.kind != expect_kind:
+    if expect_kind is not None and checkpoint.kind not in (expect_kind, *_SERVES.get(expect_kind, ())):
         fitting = [name for name in bundled_names() if _kind(BUNDLED / name) == expect_kind]
         remedy = f", for instance {' or '.join(fitting)}" if fitting else ""
         raise CheckpointError(

@@ -94,7 +94,15 @@ def test_it_asks_a_real_model(picture: str, tmp_path: Path, capsys: pytest.Captu
 
     tokenizer = TextTokenizer.train(["Q: what is this? A: a lion"], size=300)
     config = VisionLanguageConfig(
-        image_size=32, vision_width=64, vision_depth=1, vision_heads=2, width=24, depth=1, heads=2, vocabulary=tokenizer.size
+        image_size=32,
+        channels=(8, 16),
+        blocks=(0, 1),
+        vision_depth=1,
+        vision_heads=2,
+        width=24,
+        depth=1,
+        heads=2,
+        vocabulary=tokenizer.size,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -54,17 +54,16 @@ def test_the_data_do_not_depend_on_the_number_of_workers(
 
 
 def test_what_is_kept_for_evaluation_is_not_recorded(tmp_path: Path) -> None:
-    for name in ("unseen-phrasing", "unseen-objects", "held-out-objects", "held-out-pairs"):
+    kept = ("unseen-phrasing", "unseen-objects", "held-out-objects", "held-out-pairs")
+    kept += ("symbols", "sums", "categories", "reasons", "described-chains")
+    for name in kept:
         with pytest.raises(DataError, match="kept for evaluation"):
             record_demonstrations(tmp_path / "data", name, episodes=1)
         assert any(leaks(sample_scene(seed, SUITES[name].variation)) for seed in range(3))
     env = TabletopEnv(cameras={}, variation=Variation(split="web_only"))
     with pytest.raises(DataError, match=r"scene 0 must not be recorded: object"):
         generate_episode(env, 0)
-    recordable = [
-        name for name in SUITES if name not in ("unseen-phrasing", "unseen-objects", "held-out-objects", "held-out-pairs")
-    ]
-    for name in recordable:
+    for name in set(SUITES) - set(kept):
         assert not any(leaks(sample_scene(seed, SUITES[name].variation)) for seed in range(10)), name
     assert list(tmp_path.iterdir()) == []
 

@@ -11,7 +11,16 @@ from ornstein.core.errors import DataError
 from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
 
 CONFIG = VisionLanguageConfig(
-    image_size=32, vision_width=64, vision_depth=1, vision_heads=2, width=24, depth=2, heads=3, vocabulary=40, context=12
+    image_size=32,
+    channels=(8, 16),
+    blocks=(0, 1),
+    vision_depth=1,
+    vision_heads=2,
+    width=24,
+    depth=2,
+    heads=3,
+    vocabulary=40,
+    context=12,
 )
 
 

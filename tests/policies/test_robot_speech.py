@@ -49,7 +49,7 @@ def test_it_reads_as_the_paper_says() -> None:
         "q: what action should the robot take to pick up the lion? a:"
     )
     tokens = speech.answer(BODY.action_high, [[-1, -1], [0, 0.999]])
-    assert speech.tokenizer.decode(tokens) == " <x0> <y0> <x32> <y63>" + "<action255>" * 7
+    assert speech.tokenizer.decode(tokens) == "<x0><y0><x32><y63>" + "<action255>" * 7
 
 
 def test_what_is_no_action_is_told() -> None:

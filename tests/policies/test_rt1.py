@@ -15,6 +15,7 @@ from ornstein.core.checkpoint import write_checkpoint
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.networks.film_convnet import FiLMConvNet, TokenLearner
 from ornstein.networks.sentence_reader import SentenceReader
+from ornstein.networks.waves import waves
 from ornstein.policies import (
     RT1,
     PointedTensors,
@@ -30,8 +31,8 @@ from ornstein.policies import (
     rt1_loss,
     without_words,
 )
-from ornstein.policies.rt1 import TrainingAids, presence, waves
-from ornstein.policies.rt1_losses import _jitter
+from ornstein.policies.rt1 import TrainingAids, presence
+from ornstein.policies.rt1_losses import jittered
 from ornstein.simulation.tabletop import contract
 
 CONFIG = RT1Config(
@@ -202,15 +203,15 @@ def test_color_jitter_is_one_for_a_window_and_small() -> None:
     pictures, _, _ = _inputs(batch=4)
     pictures[:, 1:] = pictures[:, :1]
     plain = pictures.permute(0, 1, 4, 2, 3).float() / 255
-    assert torch.equal(_jitter(pictures, 0.0, torch.Generator()), plain)
-    changed = _jitter(pictures, 0.1, torch.Generator().manual_seed(0))
+    assert torch.equal(jittered(pictures, 0.0, torch.Generator()), plain)
+    changed = jittered(pictures, 0.1, torch.Generator().manual_seed(0))
     assert torch.equal(changed[:, 1:], changed[:, :1].expand(-1, 2, -1, -1, -1))
     assert (changed - plain).abs().max() <= 0.5 * 0.1 + 0.5 * 0.1 + 1e-6
     assert changed.min() >= 0
     assert changed.max() <= 1
     shifts = (changed - plain).mean((1, 2, 3, 4))
     assert len(set(shifts.tolist())) == 4
-    assert torch.equal(changed, _jitter(pictures, 0.1, torch.Generator().manual_seed(0)))
+    assert torch.equal(changed, jittered(pictures, 0.1, torch.Generator().manual_seed(0)))
 
 
 @given(st.lists(st.floats(-0.87, 0.87), min_size=4, max_size=4))
@@ -453,17 +454,19 @@ def test_naming_is_told_by_the_names_own_vectors() -> None:
 
 def test_sentences_alone_teach_reading_and_nothing_else(network: RT1) -> None:
     _, sentence, _ = _inputs()
-    spoken, names = SpokenTensors(-sentence, torch.tensor([0, 1]), torch.tensor([2, 2])), torch.eye(3, 512)
+    spoken, names = SpokenTensors(-sentence, torch.tensor([0, 1]), torch.tensor([2, 2]), torch.tensor([5, 3])), torch.eye(3, 512)
     loss = reading_loss(network, spoken, names, torch.Generator(), 0.0)
-    read = network.aids.naming(torch.nn.functional.silu(network.read(-sentence)))
-    torch.testing.assert_close(loss, naming_loss(read, spoken.moved, spoken.goal, names))
+    words = torch.nn.functional.silu(network.read(-sentence))
+    chances = network.aids.skill(words).softmax(-1)
+    asked = -(chances[0, 5].log() + chances[1, 3].log()) / 2
+    torch.testing.assert_close(loss, naming_loss(network.aids.naming(words), spoken.moved, spoken.goal, names) + asked)
     slopes = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
     touched = {
         name
         for (name, _), slope in zip(network.named_parameters(), slopes, strict=True)
         if slope is not None and slope.abs().max() > 1e-5
     }
-    assert {".".join(name.split(".")[:2]) for name in touched if name.startswith("aids")} == {"aids.naming"}
+    assert {".".join(name.split(".")[:2]) for name in touched if name.startswith("aids")} == {"aids.naming", "aids.skill"}
     assert {name.split(".")[0] for name in touched} == {"reader", "aids"}
     with_fewer_words = reading_loss(network, spoken, names, torch.Generator().manual_seed(1), 0.5)
     assert (with_fewer_words - loss).abs() > 1e-6

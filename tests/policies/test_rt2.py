@@ -15,7 +15,17 @@ from ornstein.core.errors import CheckpointError, DataError
 from ornstein.data.questions import PLACES
 from ornstein.language import TextTokenizer
 from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
-from ornstein.policies import RT2Network, RT2Policy, VisionLanguageModel, robot_texts, speech_loss, with_actions
+from ornstein.policies import (
+    Answer,
+    RT2Network,
+    RT2Policy,
+    VisionLanguageModel,
+    looking_loss,
+    robot_texts,
+    speech_loss,
+    with_actions,
+    with_expert,
+)
 from ornstein.policies.robot_speech import RobotSpeech
 from ornstein.simulation.tabletop import contract
 
@@ -25,7 +35,8 @@ _MARKS = [f"<{axis}{k}>" for axis in "xy" for k in range(PLACES)]
 TOKENIZER = TextTokenizer.train(_TEXTS, size=520, special=_MARKS)
 CONFIG = VisionLanguageConfig(
     image_size=64,
-    vision_width=64,
+    channels=(8, 16),
+    blocks=(0, 1),
     vision_depth=1,
     vision_heads=2,
     width=24,
@@ -89,7 +100,7 @@ def test_it_acts_as_its_tokens_one_after_the_other_say(model: VisionLanguageMode
     for k, may in enumerate(speech.pattern[:-1]):
         chances = network(seen, torch.tensor([tokens]))[0, -1][list(may)].log_softmax(-1)
         tokens.append(may[int(chances.argmax())])
-        if k >= 8:
+        if k >= 4:  # after the places
             entropies.append(float(-(chances.exp() * chances).sum()))
     assert policy.tokens == tokens[asked:]
     said = speech.understood(tokens[asked:])
@@ -134,7 +145,10 @@ def test_the_loss_is_written_out(model: VisionLanguageModel) -> None:
                     wanted = -float(row[token])
                 expected.append(wanted)
                 of_actions += [wanted] if token in model.tokenizer.actions else []
-        assert float(loss) == pytest.approx(np.mean(expected), rel=1e-4)
+        # Beside that, where it looked while it said places: see tests/policies/test_looking.py.
+        _, looks = network.read_and_look(seen, texts.tokens[:, :-1])
+        looking, _ = looking_loss(looks, texts, speech.places)
+        assert float(loss - looking) == pytest.approx(np.mean(expected), rel=1e-4)
         assert float(log["actions"]) == pytest.approx(np.mean(of_actions), rel=1e-4)
 
 
@@ -175,3 +189,105 @@ def test_mistakes_are_named(model: VisionLanguageModel, before: VisionLanguageMo
         RT2Policy(before, BODY)
     with pytest.raises(DataError, match="one camera of 64 px"):
         RT2Policy(model, contract({"front": 128}))
+
+
+@pytest.fixture
+def with_arm(model: VisionLanguageModel) -> VisionLanguageModel:
+    head = {"kind": "bins", "length": 1, "bins": {"num_bins": 32}}
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        network = with_expert(model.network, 16, 1, 0.5, head, BODY)  # type: ignore[arg-type]
+        for parameter in (*network.expert.parameters(), *network.head.parameters()):  # type: ignore[union-attr]
+            torch.nn.init.normal_(parameter, std=0.4)
+    return VisionLanguageModel(network.eval().requires_grad_(requires_grad=False), TOKENIZER.with_actions(32, "extend"))
+
+
+def test_what_is_understood_is_said_token_by_token(model: VisionLanguageModel) -> None:
+    """The likeliest places, all read anew each time; what is kept is what the decoder had in mind, and the mean place around the likeliest."""
+    network = model.network
+    assert isinstance(network, RT2Network)
+    speech = RobotSpeech(model.tokenizer, BODY)
+    states = torch.linspace(-1, 1, 21).view(3, 7)
+    seen = network.with_state(network.see(torch.from_numpy(_pictures())), states)
+    questions = [speech.question(f"pick up the {name}") for name in ("lion", "lion", "lion")]
+    understood, said = network.understand(seen, torch.tensor(questions), *speech.pattern[:2])
+    assert understood.shape == (3, 3, 26)
+    for row, question in enumerate(questions):
+        tokens, places = list(question), []
+        for may in speech.pattern[:4]:
+            logits = network(seen[row : row + 1], torch.tensor([tokens]))[0, -1][list(may)]
+            best = int(logits.argmax())
+            around = range(max(best - 1, 0), min(best + 2, PLACES))
+            weights = logits[list(around)].softmax(-1)
+            places.append(float(sum(w * ((k + 0.5) / PLACES * 2 - 1) for w, k in zip(weights, around, strict=True))))
+            tokens.append(may[best])
+        assert said[row].tolist() == tokens[len(question) :]
+        np.testing.assert_allclose(understood[row, 1:, -2:].flatten(), places, atol=1e-5)
+        for kept, upto in zip(understood[row], (len(question), len(question) + 2, len(question) + 4), strict=True):
+            read = network.read(seen[row : row + 1], torch.tensor([tokens[:upto]]))[0, -1]
+            torch.testing.assert_close(kept[:-2], read, atol=1e-4, rtol=1e-4)
+    assert (understood[:, 0, -2:] == 0).all()
+
+
+def test_an_expert_decides_by_what_was_said_and_felt(with_arm: VisionLanguageModel, model: VisionLanguageModel) -> None:
+    policy = RT2Policy(with_arm, BODY)
+    observation = _observation()
+    action = policy.act(observation)  # type: ignore[arg-type]
+    network = with_arm.network
+    assert isinstance(network, RT2Network)
+    state = torch.from_numpy(observation["agent_pos"])[None, None]  # type: ignore[arg-type]
+    decided = network.decide(policy.seen[None, None], torch.zeros(1, 0), state)[:, 0]
+    expected = network.head.sample(decided, torch.Generator(), greedy=True)[0, 0]  # type: ignore[union-attr]
+    np.testing.assert_array_equal(action, expected.numpy())
+    assert policy.said is not None
+    np.testing.assert_array_equal(policy.said.pointers, policy.seen[1:, -2:])
+    # What it says can be read as any other RT-2's: its action is in the tokens, to half a bin.
+    heard = policy.speech.understood(policy.tokens)
+    np.testing.assert_allclose(heard.action, action, atol=1e-6)
+    assert policy.doubt > 0
+    # Elsewhere felt, elsewhere done; and the model answers as before it had an expert.
+    moved = policy.act(_observation(agent_pos=np.full(7, 0.7, np.float32)))  # type: ignore[arg-type]
+    assert not np.array_equal(moved, action)
+    for one, other in zip(
+        model.answer(_pictures(), ["what is this?"] * 3), with_arm.answer(_pictures(), ["what is this?"] * 3), strict=True
+    ):
+        assert one == other
+
+
+def test_an_expert_is_kept_in_the_checkpoint(with_arm: VisionLanguageModel, tmp_path: Path) -> None:
+    settings = {
+        "config": {**asdict(with_arm.network.config), "tokenizer": with_arm.tokenizer.to_json(), "pointers": True},
+        "tensors": with_arm.network.state_dict(),
+        "contract": BODY,
+    }
+    head = {"kind": "bins", "length": 1, "bins": {"num_bins": 32}}
+    whole = {**settings, "config": {**settings["config"], "head": head}}  # type: ignore[dict-item]
+    write_checkpoint(tmp_path / "whole", kind="rt2", provenance={}, card="", **whole)  # type: ignore[arg-type]
+    loaded = RT2Policy.from_checkpoint(read_checkpoint(tmp_path / "whole"))
+    expected = RT2Policy(with_arm, BODY).act(_observation())  # type: ignore[arg-type]
+    np.testing.assert_allclose(loaded.act(_observation()), expected, atol=2e-2)  # type: ignore[arg-type]  # kept in half precision
+    write_checkpoint(tmp_path / "headless", kind="rt2", provenance={}, card="", **settings)  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="an expert, with a head and a contract, or none"):
+        RT2Policy.from_checkpoint(read_checkpoint(tmp_path / "headless"))
+    with pytest.raises(DataError, match="this RT-2 says none"):
+        RT2Policy(with_arm, BODY, pointers=False)
+
+
+def test_who_thinks_follows_its_own_words(model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def answer(pictures: np.ndarray, questions: list[str]) -> list[Answer]:
+        asked.extend(questions)
+        return [Answer("pick up the lion", -0.1, whole=True)]
+
+    monkeypatch.setattr(model, "answer", answer)
+    plain = RT2Policy(model, BODY).act(_observation())  # type: ignore[arg-type]
+    policy = RT2Policy(model, BODY, thinks=True)
+    for _ in range(2):
+        np.testing.assert_array_equal(policy.act(_observation(instruction="Seize the big cat.")), plain)  # type: ignore[arg-type]
+    assert asked == ["in plain words: Seize the big cat"]
+    assert policy.plan == "pick up the lion"
+    policy.reset()
+    assert policy.plan == ""
+    policy.act(_observation(instruction=""))  # type: ignore[arg-type]  # a control: nothing to think about
+    assert len(asked) == 1

@@ -76,7 +76,7 @@ def test_an_arm_has_learnt_behind_eyes_that_stayed(recipe: DiffusionPolicyTablet
     before, after = eyes.network.state_dict(), policy.network.state_dict()
     fixed = [name for name in before if name.startswith(("reader.", "vision.", "token_learner.", "aids."))]
     assert all(torch.equal(before[name].half(), after[name].half()) for name in fixed)
-    assert not torch.equal(before["token_in.weight"], after["token_in.weight"])
+    assert not torch.equal(before["arm.token_in.weight"], after["arm.token_in.weight"])
     assert policy.network.head.length == 3
     assert type(policy.network.head).__name__ == "DiffusionHead"
     card = (trained / "model" / "card.md").read_text()

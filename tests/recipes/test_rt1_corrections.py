@@ -14,8 +14,8 @@ from ornstein.core.checkpoint import write_checkpoint
 from ornstein.core.errors import DataError
 from ornstein.policies import RT1, RT1Config, RT1Policy
 from ornstein.recipes import rt1_corrections
-from ornstein.recipes.rt1_corrections import FIRST_SEED, Corrections, corrected_episode, corrections, joined
-from ornstein.simulation.tabletop import Expert, TabletopEnv, contract, suite
+from ornstein.recipes.rt1_corrections import FIRST_SEED, Corrections, _scene, corrected_episode, corrections, joined
+from ornstein.simulation.tabletop import Expert, TabletopEnv, contract, sample_scene, suite
 
 NETWORK = RT1Config(image_size=64, history=2, channels=(8, 8), blocks=(1, 1), tokens=2, width=16, depth=1, heads=2)
 HEAD = {"kind": "bins", "length": 1, "bins": {"num_bins": 256}}
@@ -47,13 +47,14 @@ def test_at_every_step_the_expert_says_what_it_would_do(policy: Path) -> None:
     """Played again with what was executed: the same states, and the expert's action from each; the eyes saw what the policy kept."""
     loaded = ornstein.load(policy, expect="rt1")
     assert isinstance(loaded, RT1Policy)
-    env, executed = TabletopEnv(variation=VARIATION, cameras={"front": 64}), []
+    scene = sample_scene(FIRST_SEED + 3, VARIATION)
+    env, executed = TabletopEnv(cameras={"front": 64}), []
     step = env.step
     env.step = lambda action: (executed.append(action.copy()), step(action))[1]  # type: ignore[method-assign, func-returns-value]
     try:
-        episode = corrected_episode(loaded, env, FIRST_SEED + 3)
+        episode = corrected_episode(loaded, env, scene, FIRST_SEED + 3)
         env.step = step  # type: ignore[method-assign]
-        observation, _ = env.reset(seed=FIRST_SEED + 3)
+        observation, _ = env.reset(options={"scene": scene})
         expert, mine = Expert(), []
         loaded.reset()
         for k, action in enumerate(executed):
@@ -69,6 +70,7 @@ def test_at_every_step_the_expert_says_what_it_would_do(policy: Path) -> None:
         env.close()
     assert 0.4 < np.mean(mine) < 1
     assert episode.sentence == observation["instruction"]
+    assert episode.skill == scene.tasks[0].skill
 
 
 def test_they_are_kept_and_each_scene_is_a_function_of_its_number(
@@ -89,9 +91,27 @@ def test_they_are_kept_and_each_scene_is_a_function_of_its_number(
         corrections(policy, VARIATION, 2, 0, tmp_path)
 
 
+def test_skills_are_asked_for_as_often_as_they_weigh(policy: Path, tmp_path: Path) -> None:
+    found = corrections(policy, VARIATION, 3, 0, tmp_path, weights={"push": 2.0, "pick": 0.0}, workers=1)
+    assert found.skills.tolist() == ["push"] * 3
+    drawn = [_scene(VARIATION, {"push": 3.0, "pick": 1.0}, seed).tasks[0].skill for seed in range(200)]
+    assert 130 <= drawn.count("push") <= 170
+    assert drawn.count("pick") == 200 - drawn.count("push")
+    assert _scene(VARIATION, None, 7) == sample_scene(7, VARIATION)
+
+
+def test_failures_are_told_by_skill() -> None:
+    skills, solved = np.array(["push", "pick", "push", "push"]), np.array([False, True, True, False])
+    empty = np.zeros((4, 1))
+    found = Corrections(empty, empty, empty, np.arange(1, 5), skills, skills, solved)  # type: ignore[arg-type]
+    assert found.failures() == {"pick": 1 / 3, "push": 3 / 5}
+
+
 def test_windows_stay_within_an_episode() -> None:
     empty = np.zeros((9, 1))
-    found = Corrections(empty, empty, empty, np.array([4, 6, 9]), np.array(["a", "b", "c"]), np.zeros(3, bool))  # type: ignore[arg-type]
+    found = Corrections(
+        empty, empty, empty, np.array([4, 6, 9]), np.array(["a", "b", "c"]), np.array(["pick"] * 3), np.zeros(3, bool)
+    )  # type: ignore[arg-type]
     starts, episodes = found.windows(3)
     assert starts.tolist() == [0, 1, 6]
     assert episodes.tolist() == [0, 0, 2]
@@ -114,6 +134,7 @@ def test_rounds_join_without_a_window_across_them() -> None:
             np.arange(7 * n, dtype=np.float32).reshape(n, 7),
             np.cumsum(lengths),
             np.array([f"{number}-{k}" for k in range(len(lengths))]),
+            np.array(["pick"] * len(lengths)),
             np.ones(len(lengths), bool),
         )
 

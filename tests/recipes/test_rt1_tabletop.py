@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,9 +29,9 @@ from ornstein.evaluation import VALIDATION_SEED, evaluate_suite
 from ornstein.language import UniversalSentenceEncoder
 from ornstein.policies import RT1Config
 from ornstein.recipes.rt1_examples import RT1Examples
-from ornstein.recipes.rt1_practice import _preview
+from ornstein.recipes.rt1_practice import _preview, loss_on_expert
 from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, train_rt1_tabletop
-from ornstein.simulation.tabletop import TabletopEnv, contract
+from ornstein.simulation.tabletop import Expert, TabletopEnv, Variation, contract, sample_scene
 from ornstein.training import Optimization
 
 NETWORK = RT1Config(image_size=64, history=2, channels=(8, 8), blocks=(1, 1), tokens=2, width=16, depth=1, heads=2)
@@ -191,7 +192,36 @@ def test_data_of_unknown_origin_are_refused(trained: Path, tmp_path: Path, monke
 def test_the_preview_says_how_many_scenes_were_solved(trained: Path) -> None:
     (sheet,) = (trained / "previews").iterdir()
     assert sheet.name.startswith("step-0000004-success-")
-    assert sheet.name.endswith("-of-2.png")
+    assert re.search(r"-of-2-expert-loss-\d\.\d{3}\.png$", sheet.name)
+
+
+def test_the_loss_on_the_experts_steps_is_of_its_own_way(trained: Path) -> None:
+    """As by looking at all windows of pictures that the expert's own episode shows."""
+    policy = ornstein.load(trained, expect="rt1")
+    network, encoder = policy.network, UniversalSentenceEncoder()
+    scenes = [sample_scene(seed, Variation(skills=("pick",))) for seed in (5, 6)]
+    env, total, count = TabletopEnv(cameras={"front": 64}), 0.0, 0
+    try:
+        for scene in scenes:
+            observation, _ = env.reset(options={"scene": scene})
+            expert, done = Expert(), False
+            pictures, states, actions = [], [], []
+            while not done:
+                pictures.append(observation["pixels"]["front"].copy())
+                states.append(observation["agent_pos"])
+                actions.append(expert.act(env))
+                observation, _, terminated, truncated, _ = env.step(actions[-1])
+                done = terminated or truncated
+            sentence = torch.from_numpy(encoder.read([scene.instruction], network.config.word_pieces))
+            for k in range(len(actions) - 1):
+                shown, felt = (torch.from_numpy(np.stack(part[k : k + 2])[None]) for part in (pictures, states))
+                decided, _ = network(shown, sentence, felt[..., : network.config.state_size])
+                told = torch.from_numpy(np.stack(actions[k : k + 2])[:, None].astype(np.float32))
+                total += network.head.loss(decided.flatten(0, 1), told, torch.Generator()).item()
+                count += 1
+        assert loss_on_expert(policy, env, scenes, 1) == pytest.approx(total / count, abs=2e-3)
+    finally:
+        env.close()
 
 
 def test_previews_use_validation_scenes(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,8 +237,8 @@ def test_previews_use_validation_scenes(trained: Path, tmp_path: Path, monkeypat
     policy = ornstein.load(trained, expect="rt1")
     seen = SimpleNamespace(contract=policy.contract)
     _preview(policy.network, seen, _recipe(preview_episodes=3), tmp_path / "step-1.png")  # type: ignore[arg-type]
-    assert played == [VALIDATION_SEED, VALIDATION_SEED + 1, VALIDATION_SEED + 2]
-    assert len(list(tmp_path.glob("step-1-success-*-of-3.png"))) == 1
+    assert [seed for seed in played if seed is not None] == [VALIDATION_SEED, VALIDATION_SEED + 1, VALIDATION_SEED + 2]
+    assert len(list(tmp_path.glob("step-1-success-*-of-3-expert-loss-*.png"))) == 1
 
 
 def test_the_card_says_where_the_data_come_from(trained: Path) -> None:
@@ -238,7 +268,7 @@ def test_data_for_another_picture_size_are_refused(trained: Path, tmp_path: Path
 def test_two_processes_record_once_and_train_together(tmp_path: Path) -> None:
     """The command as a launcher runs it."""
     options = (
-        "--episodes 3 --views 4 --sentences 20 --scenes 2 --preview-episodes 1 --network.image-size 64 --network.history 2 --network.channels 8 8 --network.blocks 1 1"
+        "--episodes 3 --views 4 --sentences 20 --scenes 2 --preview-episodes 1 --network.image-size 64 --network.arm transformer --network.history 2 --network.channels 8 8 --network.blocks 1 1"
         " --network.tokens 2 --network.width 16 --network.depth 1 --network.heads 2 --optimization.steps 2 --optimization.batch-size 4"
         " --sight.steps 2 --sight.batch-size 4 --reading.steps 2 --arm.steps 2 --arm.batch-size 4"
     )

@@ -18,7 +18,9 @@ from ornstein.data.web_pictures import MOST_ITEMS, item_names, name_of, render
 from ornstein.networks.vision_language import VisionLanguageConfig
 from ornstein.recipes.vlm_emoji import VLMEmojiRecipe, lesson_tensors, train_vlm_emoji, trained_tokenizer
 
-NETWORK = VisionLanguageConfig(vision_width=64, vision_depth=1, vision_heads=2, width=24, depth=1, heads=2, vocabulary=600)
+NETWORK = VisionLanguageConfig(
+    channels=(8, 16), blocks=(0, 1), vision_depth=1, vision_heads=2, width=24, depth=1, heads=2, vocabulary=600
+)
 
 
 def _recipe(steps: int = 3) -> VLMEmojiRecipe:
@@ -62,12 +64,12 @@ def _stopping_at(name: str, call: int) -> Iterator[None]:
 
 
 def test_naming_teaches_the_encoder_and_leaves_the_decoder(tmp_path: Path) -> None:
-    from ornstein.networks.vision_language import VisionLanguageNetwork
+    from ornstein.recipes.vlm_emoji import fresh_network
     from ornstein.training import initialise
 
     recipe = replace(_recipe(), questions=1)
     train_vlm_emoji(recipe, tmp_path)
-    fresh = initialise(lambda: VisionLanguageNetwork(NETWORK), recipe.naming.seed).state_dict()
+    fresh = initialise(lambda: fresh_network(NETWORK, trained_tokenizer(600, 0)), recipe.naming.seed).state_dict()
     named = ornstein.load(tmp_path / "naming", expect="vision-language").network.state_dict()
     for name, before in fresh.items():
         learns = name.startswith(("vision.", "aids.")) and name != "vision.positions"
@@ -93,6 +95,23 @@ def test_batches_hold_the_lessons() -> None:
             else:
                 assert not len(answered)
     assert batch["things"].shape == (6, MOST_ITEMS)
+
+
+def test_tokens_of_places_begin_as_a_scale() -> None:
+    """The nearer two columns are, the more alike their tokens; columns and rows are unrelated."""
+    from ornstein.policies import PlaceTokens
+    from ornstein.recipes.vlm_emoji import fresh_network
+    from ornstein.training import initialise
+
+    tokenizer = trained_tokenizer(600, 0)
+    network = initialise(lambda: fresh_network(NETWORK, tokenizer), 0)
+    columns, rows = (network.tokens_in.weight.detach()[list(tokens)] for tokens in PlaceTokens.of(tokenizer))
+    alike = torch.nn.functional.cosine_similarity(columns[:, None], columns[None], dim=-1)
+    near, far = (float(alike.diagonal(k).mean()) for k in (1, 20))
+    assert near > 0.65
+    assert far < 0.4
+    assert columns.std() == pytest.approx(float(network.tokens_in.weight.detach().std()), rel=0.2)
+    assert float(torch.nn.functional.cosine_similarity(columns, rows, dim=-1).abs().mean()) < 0.6
 
 
 def test_the_tokenizer_knows_robots_words_too() -> None:

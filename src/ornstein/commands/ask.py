@@ -19,7 +19,7 @@ def ask(
     mark: Path | None = None,
     json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
-    """Ask a vision-language model about a picture. An answer that is a place is told in pixels too.
+    """Ask a vision-language model, or an RT-2, about a picture. An answer that is a place is told in pixels too.
 
     Example: ornstein ask runs/vlm-emoji photo.png "where is the lion?" --mark found.png
 
@@ -33,24 +33,18 @@ def ask(
     import json
     import math
 
-    from PIL import Image, ImageDraw
-
     import ornstein
-    from ornstein.data.pictures import read_square
+    from ornstein.commands.looking import marked, require_picture, square_of
     from ornstein.data.questions import place_of
 
     if mark is not None:
         require_png(mark, "--mark")
     if not question.strip():
         raise DataError("ask something: the question is empty")
-    if not image.is_file():
-        raise DataError(f"there is no picture {image}")
+    require_picture(image)
     model = ornstein.load(checkpoint, expect="vision-language")
     side = model.network.config.image_size
-    try:
-        pixels, _ = read_square(image, side)
-    except DataError as error:
-        raise DataError(f"{image} {error}") from error
+    pixels = square_of(image, side)
     (answer,) = model.answer(pixels[None], [question])
     try:
         place = [(part + 1) / 2 * side for part in place_of(answer.text)]
@@ -59,10 +53,7 @@ def ask(
     if mark is not None:
         if place is None:
             raise DataError(f"the answer {answer.text!r} is no place: there is nothing to mark")
-        shown = Image.fromarray(pixels)
-        x, y = place
-        ImageDraw.Draw(shown).ellipse([x - 5, y - 5, x + 5, y + 5], outline=(220, 30, 30), width=2)
-        shown.save(mark)
+        marked(pixels, [place]).save(mark)
     probability = math.exp(answer.log_probability)
     if json_output:
         print(json.dumps({"answer": answer.text, "probability": probability, "place": place, "picture": side}))

@@ -28,7 +28,8 @@ def evaluate(
 
     Suites: pick, move-near, push, place-in-bowl, place-on-mat, stack, open-drawer, close-drawer, all of them mixed (all), and all of
     them with more around or otherwise than in training: distractors, backgrounds, lights, camera, sizes, unseen-phrasing,
-    unseen-objects, held-out-objects, held-out-pairs, chains, long-chains. What is stopped goes on with the same command.
+    unseen-objects, held-out-objects, held-out-pairs, chains, long-chains; and with what no robot data teach: symbols, sums, categories,
+    reasons, described-chains. What is stopped goes on with the same command.
     Two results on the same scenes are compared by `ornstein compare A B`.
 
     Args:

@@ -28,6 +28,7 @@ RECIPES: dict[str, str] = {
     "diffusion-policy-tabletop": "an arm that decides chunks of actions out of noise, or by any action head, behind the eyes of an RT-1",
     "diffusion-policy-tabletop-fast": "a student of it that decides a chunk in one step",
     "vlm-emoji": "a small vision-language model that answers questions about pictures: what a robot's policy can start from",
+    "rt2-tabletop": "a small RT-2: that model learns to act, in words for actions, and goes on answering",
     "modular-tabletop": "the eyes of the classical pipeline, which find and name what stands on the tabletop",
 }
 
@@ -106,6 +107,10 @@ def _recipe(name: str) -> tuple[type, Callable[..., Any]]:
             from ornstein.recipes.vlm_emoji import VLMEmojiRecipe, train_vlm_emoji
 
             return VLMEmojiRecipe, train_vlm_emoji
+        case "rt2-tabletop":
+            from ornstein.recipes.rt2_tabletop import RT2TabletopRecipe, train_rt2_tabletop
+
+            return RT2TabletopRecipe, train_rt2_tabletop
         case "ddpm-pixels" | "gan" | "dcgan" | "vae":
             from ornstein.recipes import pixels
 

@@ -59,7 +59,7 @@ def record_demonstrations(
             raise unknown_name("aspect of a look", axis, AXES)
     axes: dict[str, Any] = dict.fromkeys(vary, True)
     variation = replace(suite(suite_name).variation, **axes)
-    if (variation.split, variation.pairs, variation.phrasing) != ("seen", "seen", "seen"):
+    if (variation.split, variation.pairs, variation.phrasing, variation.meaning) != ("seen", "seen", "seen", "name"):
         raise DataError(f"the scenes of suite {suite_name} are kept for evaluation: robot data must not hold them")
     demonstrating = Demonstrating(variation, noise, None if cameras is None else dict(cameras), arm, plain)
     demonstrating.open().close()  # before processes start: does it exist, and is there a GL?

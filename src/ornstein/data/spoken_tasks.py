@@ -21,11 +21,12 @@ _WITHOUT_BLOCK = ("open_drawer", "close_drawer")
 
 
 class SpokenBatch(NamedTuple):
-    """B sentences; the numbers, among `speakable_names`, of what each moves and of where to, int64 (B,)."""
+    """B sentences; the numbers, among `speakable_names`, of what each moves and of where to, int64 (B,), and, among `SKILLS`, of how."""
 
     sentences: list[str]
     moved: NDArray[np.int64]
     goal: NDArray[np.int64]
+    skill: NDArray[np.int64]
 
 
 def speakable_names() -> list[str]:
@@ -60,9 +61,10 @@ class SpokenTasks:
         seen, mats = words("seen"), speakable_mats()
         number = {name: k for k, name in enumerate(speakable_names())}
         rng = np.random.default_rng([seed, 41])
-        self._said: list[tuple[str, int, int]] = []
+        self._said: list[tuple[str, int, int, int]] = []
         while len(self._said) < count:
-            skill = SKILLS[int(rng.integers(len(SKILLS)))]
+            way = int(rng.integers(len(SKILLS)))
+            skill = SKILLS[way]
             moved, other = (str(name) for name in rng.choice(seen.objects, 2, replace=False))
             if (skill, moved) in held_out_pairs():
                 continue
@@ -85,7 +87,7 @@ class SpokenTasks:
             }
             goal = number[goals.get(skill, other)]
             sentence = instruct((task,), (Block(moved, 0.0, 0.0), Block(other, 0.0, 0.0)), (mat,), rng)
-            self._said.append((sentence, goal if skill in _WITHOUT_BLOCK else number[moved], goal))
+            self._said.append((sentence, goal if skill in _WITHOUT_BLOCK else number[moved], goal, way))
 
     def __len__(self) -> int:
         return len(self._said)
@@ -97,5 +99,5 @@ class SpokenTasks:
     def at(self, indices: NDArray[np.int64]) -> SpokenBatch:
         """The sentences of these numbers of the stream, drawn uniformly."""
         chosen = [self._said[int(np.random.default_rng([self._seed, int(i), 43]).integers(len(self)))] for i in indices]
-        sentences, moved, goal = zip(*chosen, strict=True)
-        return SpokenBatch(list(sentences), np.array(moved), np.array(goal))
+        sentences, moved, goal, skill = zip(*chosen, strict=True)
+        return SpokenBatch(list(sentences), np.array(moved), np.array(goal), np.array(skill))

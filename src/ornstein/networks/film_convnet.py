@@ -39,17 +39,29 @@ class FiLM(nn.Module):
         return (1 + gamma) * h + beta
 
 
+class Unconditioned(nn.Module):
+    """h, whatever is said."""
+
+    def forward(self, h: Tensor, sentence: Tensor | None = None) -> Tensor:
+        """h."""
+        return h
+
+
 class FiLMBlock(nn.Module):
     """x + conv(silu(film(norm(conv(silu(norm(x)))))))."""
 
     def __init__(self, channels: int, sentence_size: int) -> None:
+        """
+        Args:
+            sentence_size: 0 leaves FiLM out.
+        """
         super().__init__()
         self.norm1, self.norm2 = nn.GroupNorm(NORM_GROUPS, channels), nn.GroupNorm(NORM_GROUPS, channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.film = FiLM(sentence_size, channels)
+        self.film = FiLM(sentence_size, channels) if sentence_size else Unconditioned()
 
-    def forward(self, x: Tensor, sentence: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sentence: Tensor | None = None) -> Tensor:
         h = self.conv1(functional.silu(self.norm1(x)))
         h = self.film(self.norm2(h), sentence)
         return x + self.conv2(functional.silu(h))
@@ -59,6 +71,10 @@ class FiLMConvNet(nn.Module):
     """Pictures (B, 3, S, S) in [0, 1] and what was read of the sentences (B, language_width) → features (B, C, S/8, S/8)."""
 
     def __init__(self, channels: tuple[int, int], blocks: tuple[int, int], language_width: int) -> None:
+        """
+        Args:
+            channels, blocks: at a quarter and at an eighth of the resolution. language_width: 0 for a network that sees alike whatever is said.
+        """
         super().__init__()
         quarter, eighth = channels
         self.stem = nn.Conv2d(3 * _UNSHUFFLE**2, quarter, 3, padding=1)
@@ -69,13 +85,13 @@ class FiLMConvNet(nn.Module):
         self.out_channels = eighth
 
     def forward(
-        self, pictures: Float[Tensor, "batch 3 height width"], words: Float[Tensor, "batch language"]
+        self, pictures: Float[Tensor, "batch 3 height width"], words: Float[Tensor, "batch language"] | None = None
     ) -> Float[Tensor, "batch channels h w"]:
         if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.shape[2] % 8 or pictures.shape[3] % 8:
             raise DataError(
                 f"the network takes pictures (batch, 3, height, width) with sides divisible by 8, got {tuple(pictures.shape)}"
             )
-        language = functional.silu(words)
+        language = None if words is None else functional.silu(words)
         h = self.stem(functional.pixel_unshuffle(pictures - 0.5, _UNSHUFFLE))
         for block in self.quarter_blocks:
             h = block(h, language)

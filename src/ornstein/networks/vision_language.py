@@ -1,10 +1,10 @@
 """A small vision-language model: a picture becomes places with features, a decoder writes text while it looks at them.
 
-    picture ─▶ convolutions (÷ 16) ─▶ transformer ─▶ G × G places ┐
+    picture ─▶ convolutions (÷ 8) ─▶ transformer ─▶ G × G places ─┐
     tokens so far ─────────────────────────────────────────────▶ decoder blocks (self, cross, MLP) ─▶ next token
 
 Encoder and decoder as in PaLI-X (Chen et al. 2023), one of the two backbones of RT-2. Convolutions before the transformer learn from far fewer
-pictures (Xiao et al. 2021, "Early Convolutions Help Transformers See Better").
+pictures (Xiao et al. 2021, "Early Convolutions Help Transformers See Better"); these are those of the small RT-1 without its FiLM.
 
 Shapes: B pictures or texts, N = G² places, L tokens, D width, V vocabulary.
 """
@@ -22,24 +22,28 @@ from ornstein.core.errors import DataError
 from ornstein.networks.attention import MLP, Attention
 from ornstein.networks.causal_transformer import CausalBlock
 from ornstein.networks.dit import sincos_positions
+from ornstein.networks.film_convnet import DOWNSAMPLING, NORM_GROUPS, FiLMConvNet
+from ornstein.networks.waves import waves
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jaxtyping import Float, Int64
 
-#: Half the side, so many times.
-_HALVINGS = 4
-DOWNSAMPLING = 2**_HALVINGS
-_NORM_GROUPS = 8
+_PLACE_OCTAVES = 5
+_TOKEN_STD = 0.07
 
 
 @dataclass(frozen=True)
 class VisionLanguageConfig:
-    """image_size: side of the square picture in pixels. vision_width, vision_depth, vision_heads: of the encoder. width, depth, heads: of the
-    decoder. vocabulary: tokens that it can say. context: the most tokens of a text, question and answer together."""
+    """image_size: side of the square picture in pixels. channels, blocks: of the encoder's convolutions, at a quarter and at an eighth of the
+    resolution. vision_depth, vision_heads: of its transformer, which is as wide as the last of them. width, depth, heads: of the decoder.
+    vocabulary: tokens that it can say. context: the most tokens of a text, question and answer together."""
 
     image_size: int = 128
-    vision_width: int = 128
-    vision_depth: int = 4
+    channels: tuple[int, int] = (64, 128)
+    blocks: tuple[int, int] = (1, 3)
+    vision_depth: int = 1
     vision_heads: int = 4
     width: int = 192
     depth: int = 4
@@ -49,12 +53,11 @@ class VisionLanguageConfig:
 
     def __post_init__(self) -> None:
         require_multiples(DOWNSAMPLING, "the convolutions make it so many times smaller", {"image_size": self.image_size})
-        require_multiples(
-            2 ** (_HALVINGS - 1) * _NORM_GROUPS, "the first layer is normalised in groups", {"vision_width": self.vision_width}
-        )
-        require_multiples(self.vision_heads, "the encoder's heads", {"vision_width": self.vision_width})
+        channels = {f"channels[{k}]": number for k, number in enumerate(self.channels)}
+        require_multiples(NORM_GROUPS, "normalised in groups", channels)
+        require_multiples(self.vision_heads, "the encoder's heads", {"channels[1]": self.channels[1]})
         require_multiples(self.heads, "the decoder's heads", {"width": self.width})
-        require_at_least(0, vision_depth=self.vision_depth)
+        require_at_least(0, vision_depth=self.vision_depth, **{f"blocks[{k}]": number for k, number in enumerate(self.blocks)})
         require_at_least(1, depth=self.depth, context=self.context)
         require_at_least(2, vocabulary=self.vocabulary)
 
@@ -64,15 +67,11 @@ class VisionEncoder(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, image_size: int, width: int, depth: int, heads: int) -> None:
+    def __init__(self, image_size: int, channels: tuple[int, int], blocks: tuple[int, int], depth: int, heads: int) -> None:
         super().__init__()
         self.grid = image_size // DOWNSAMPLING
-        stem: list[nn.Module] = []
-        before = 3
-        for after in (width >> k for k in reversed(range(_HALVINGS))):
-            stem += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(_NORM_GROUPS, after), nn.SiLU()]
-            before = after
-        self.stem = nn.Sequential(*stem, nn.Conv2d(width, width, 1))
+        width = channels[1]
+        self.convolutions = FiLMConvNet(channels, blocks, language_width=0)
         self.blocks = nn.ModuleList(CausalBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.register_buffer("positions", sincos_positions(self.grid, width), persistent=False)
@@ -82,12 +81,19 @@ class VisionEncoder(nn.Module):
         Args:
             pictures: floats in [0, 1].
         """
-        x_BND: Tensor = self.stem(pictures * 2 - 1).flatten(2).transpose(1, 2)
+        x_BND: Tensor = self.convolutions(pictures).flatten(2).transpose(1, 2)
         x_BND = x_BND + self.positions
         for block in self.blocks:
             x_BND = block(x_BND)
         seen: Tensor = self.norm(x_BND)
         return seen
+
+
+def place_waves(grid: int) -> Float[Tensor, "places waves"]:
+    """Of the centres of G × G places, row by row: `waves` of (column, row) in −1 … 1."""
+    axis = (torch.arange(grid) + 0.5) / grid * 2 - 1
+    rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+    return waves(torch.stack([columns, rows], dim=-1).flatten(0, 1), _PLACE_OCTAVES)
 
 
 class DecoderCache(NamedTuple):
@@ -108,17 +114,21 @@ class PlaceNaming(nn.Module):
 class VisionLanguageNetwork(nn.Module):
     """`see` a picture once, then ask about it as often as one likes."""
 
+    where: Tensor
+
     def __init__(self, config: VisionLanguageConfig) -> None:
         super().__init__()
         self.config = config
-        self.vision = VisionEncoder(config.image_size, config.vision_width, config.vision_depth, config.vision_heads)
-        self.places_in = nn.Linear(config.vision_width, config.width)
+        self.vision = VisionEncoder(config.image_size, config.channels, config.blocks, config.vision_depth, config.vision_heads)
+        where = place_waves(config.image_size // DOWNSAMPLING)
+        self.register_buffer("where", where, persistent=False)
+        self.places_in = nn.Linear(config.channels[1] + where.shape[-1], config.width)
         self.tokens_in = nn.Embedding(config.vocabulary, config.width)
         self.positions = nn.Parameter(torch.randn(config.context, config.width) * 0.02)
         self.blocks = nn.ModuleList(_DecoderBlock(config.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
-        self.aids = PlaceNaming(config.vision_width)
-        nn.init.normal_(self.tokens_in.weight, std=0.02)
+        self.aids = PlaceNaming(config.channels[1])
+        nn.init.normal_(self.tokens_in.weight, std=_TOKEN_STD)
 
     def see(self, pictures: Tensor) -> Float[Tensor, "batch places features"]:
         """What a picture shows, for the decoder.
@@ -129,7 +139,12 @@ class VisionLanguageNetwork(nn.Module):
         Raises:
             DataError: another size.
         """
-        seen: Tensor = self.places_in(self.look(pictures))
+        return self.at_places(self.look(pictures))
+
+    def at_places(self, features: Float[Tensor, "batch places features"]) -> Float[Tensor, "batch places width"]:
+        """What `look` gives, each with its place told plainly: a feature alone hardly says where it is."""
+        where = self.where.to(features.dtype).expand(len(features), -1, -1)
+        seen: Tensor = self.places_in(torch.cat([features, where], dim=-1))
         return seen
 
     def look(self, pictures: Tensor) -> Float[Tensor, "batch places features"]:
@@ -163,6 +178,14 @@ class VisionLanguageNetwork(nn.Module):
         read, _ = self._run(tokens, self._empty(seen))
         return read
 
+    def read_and_look(
+        self, seen: Float[Tensor, "pictures places features"], tokens: Int64[Tensor, "texts tokens"]
+    ) -> tuple[Float[Tensor, "texts tokens width"], Float[Tensor, "texts tokens places"]]:
+        """`read`, and the logits of where one head of a middle block looks from each token: a loss may tell it where."""
+        looks: list[Tensor] = []
+        read, _ = self._run(tokens, self._empty(seen), looks)
+        return read, looks[len(self.blocks) // 2]
+
     def say(self, read: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:
         """Logits of the next token."""
         logits: Tensor = read @ self.tokens_in.weight.T
@@ -182,10 +205,21 @@ class VisionLanguageNetwork(nn.Module):
         read, cache = self._run(tokens[:, None], cache)
         return self.say(read[:, -1]), cache
 
+    @torch.no_grad()
+    def order_tokens(self, tokens: Sequence[int]) -> None:
+        """Let these tokens' vectors begin as those of a scale: neighbours alike, by waves along it, mixed at random by torch's global generator.
+
+        Tokens of places and of actions' bins are numbers; as unrelated words, each would have to be learnt by itself.
+        """
+        scale = torch.linspace(-1, 1, len(tokens))[:, None]
+        code = waves(scale, _PLACE_OCTAVES)
+        mixed = code @ torch.randn(code.shape[-1], self.config.width) * code.shape[-1] ** -0.5
+        self.tokens_in.weight[list(tokens)] = mixed * _TOKEN_STD / mixed.std()
+
     def _empty(self, seen: Tensor) -> DecoderCache:
         return DecoderCache([], [block.look(seen) for block in self.blocks])  # type: ignore[operator]
 
-    def _run(self, tokens: Tensor, cache: DecoderCache) -> tuple[Tensor, DecoderCache]:
+    def _run(self, tokens: Tensor, cache: DecoderCache, looks: list[Tensor] | None = None) -> tuple[Tensor, DecoderCache]:
         before = cache.own[0][0].shape[2] if cache.own else 0
         after = before + tokens.shape[1]
         if after > self.config.context:
@@ -197,7 +231,7 @@ class VisionLanguageNetwork(nn.Module):
         mask_LL = place <= place[before:, None]
         own = []
         for k, block in enumerate(self.blocks):
-            x_BLD, kept = block(x_BLD, mask_LL, cache.own[k] if cache.own else None, cache.places[k])
+            x_BLD, kept = block(x_BLD, mask_LL, cache.own[k] if cache.own else None, cache.places[k], looks)
             own.append(kept)
         return self.norm(x_BLD), DecoderCache(own, cache.places)
 
@@ -213,7 +247,12 @@ class _DecoderBlock(nn.Module):
         return self.cross.keys_values(seen)
 
     def forward(
-        self, x_BLD: Tensor, mask_LL: Tensor, before: tuple[Tensor, Tensor] | None, places: tuple[Tensor, Tensor]
+        self,
+        x_BLD: Tensor,
+        mask_LL: Tensor,
+        before: tuple[Tensor, Tensor] | None,
+        places: tuple[Tensor, Tensor],
+        looks: list[Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         h_BLD = self.norm1(x_BLD)
         kept = self.own.keys_values(h_BLD)
@@ -222,5 +261,9 @@ class _DecoderBlock(nn.Module):
         x_BLD = x_BLD + self.own.attend(h_BLD, *kept, mask_LL)
         # A token looks at its picture whatever text it stands in: the texts about one picture ask in one row.
         asking = self.norm2(x_BLD).reshape(len(places[0]), -1, x_BLD.shape[-1])
+        if looks is not None:
+            first = self.cross.query(asking).unflatten(-1, (self.cross.heads, -1))[:, :, 0]
+            scores = first @ places[0][:, 0].transpose(-1, -2) * first.shape[-1] ** -0.5
+            looks.append(scores.float().view(*x_BLD.shape[:2], -1))
         x_BLD = x_BLD + self.cross.attend(asking, *places).view_as(x_BLD)
         return x_BLD + self.mlp(self.norm3(x_BLD)), kept

@@ -1,5 +1,6 @@
 """Policies: from what a robot sees and is told to what it does."""
 
+from ornstein.policies.looking import PlaceTokens, looking_loss
 from ornstein.policies.modular import ModularPolicy, TabletopFacts
 from ornstein.policies.rt1 import RT1, RT1Config
 from ornstein.policies.rt1_losses import (
@@ -8,6 +9,7 @@ from ornstein.policies.rt1_losses import (
     action_loss,
     decision_loss,
     heading_loss,
+    jittered,
     naming_loss,
     pointing_loss,
     reading_loss,
@@ -17,8 +19,10 @@ from ornstein.policies.rt1_losses import (
 )
 from ornstein.policies.rt1_paper import PaperRT1, PaperRT1Config
 from ornstein.policies.rt1_policy import RT1Policy
-from ornstein.policies.rt2 import RT2Config, RT2Network, RT2Policy, robot_texts, speech_loss, with_actions
-from ornstein.policies.vision_language import Answer, TextTensors, VisionLanguageModel, answer_loss, text_tensors
+from ornstein.policies.rt2 import RT2Config, RT2Network, pointing_texts, robot_texts, speech_loss, with_actions, with_expert
+from ornstein.policies.rt2_policy import RT2Policy
+from ornstein.policies.texts import TextTensors, text_tensors
+from ornstein.policies.vision_language import Answer, VisionLanguageModel, answer_loss
 
 __all__ = [
     "RT1",
@@ -26,6 +30,7 @@ __all__ = [
     "ModularPolicy",
     "PaperRT1",
     "PaperRT1Config",
+    "PlaceTokens",
     "PointedTensors",
     "RT1Config",
     "RT1Policy",
@@ -40,8 +45,11 @@ __all__ = [
     "answer_loss",
     "decision_loss",
     "heading_loss",
+    "jittered",
+    "looking_loss",
     "naming_loss",
     "pointing_loss",
+    "pointing_texts",
     "reading_loss",
     "recognition_loss",
     "robot_texts",
@@ -49,5 +57,6 @@ __all__ = [
     "speech_loss",
     "text_tensors",
     "with_actions",
+    "with_expert",
     "without_words",
 ]

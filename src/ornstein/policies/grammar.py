@@ -100,9 +100,13 @@ def _goal(clause: str, vocabulary: _Vocabulary) -> Goal:
 def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
     """Every seen template; the longer, the earlier: "put {object} on top of {reference}" before "put {object} on {mat}"."""
     found = []
+    phrases = [re.escape(phrase) for of in language()["directions"].values() for phrase in of]
+    # Nothing stands between a name and a direction, so the direction's own words must say where it begins.
+    direction = f"(?P<direction>{'|'.join(sorted(phrases, key=len, reverse=True))})"
     for skill, templates in language()["skills"].items():
         for template in templates["seen"]:
-            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+?)", re.escape(template))
+            pattern = re.escape(template).replace(r"\{direction\}", direction)
+            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+?)", pattern)
             found.append((len(template), skill, re.compile(pattern)))
     return tuple((skill, pattern) for _, skill, pattern in sorted(found, key=lambda item: -item[0]))
 

@@ -1,6 +1,6 @@
 """What a robot is told and should do, as text of a vision-language model (Zitkovich et al. 2023, "RT-2", §3.2 and Appendix A).
 
-    Q: what action should the robot take to pick up the lion? A: <x20> <y31> <x40> <y12><action127>…<action255>
+    Q: what action should the robot take to pick up the lion? A:<x20><y31><x40><y12><action127>…<action255>
 
 Before it acts, the model may say where what is moved lies and where it should go, in the places that it answers questions with: so what it knows
 from pictures reaches the arm.
@@ -15,7 +15,8 @@ import numpy as np
 
 from ornstein.actions import UniformBins
 from ornstein.core.errors import DataError
-from ornstein.data.questions import PLACES, place_of, place_tokens
+from ornstein.data.questions import place_of, place_tokens
+from ornstein.policies.looking import PlaceTokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,8 @@ class RobotSpeech:
 
     #: The tokens that may stand at each place of an answer, its end among them.
     pattern: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
+    #: The tokens of places.
+    places: PlaceTokens = field(init=False, repr=False, compare=False)
     _bins: UniformBins = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,14 +58,11 @@ class RobotSpeech:
         """
         if not self.tokenizer.actions:
             raise DataError("this tokenizer has no action tokens: make them by TextTokenizer.with_actions")
-        marks = [[self.tokenizer.encode(f"<{axis}{k}>") for k in range(PLACES)] for axis in "xy"]
-        spaces = [self.tokenizer.encode(" ")]
-        if any(len(one) != 1 for one in [*marks[0], *marks[1], *spaces]):
-            raise DataError("this tokenizer has no tokens of their own for places and for the space between them")
-        space, columns, rows = (tuple(one[0] for one in group) for group in (spaces, *marks))
-        places = [space, columns, space, rows] * POINTERS if self.pointers else []
+        known = PlaceTokens.of(self.tokenizer)
+        places = [*known] * POINTERS if self.pointers else []
         pattern = [*places, *[self.tokenizer.actions] * len(self.contract.action), (self.tokenizer.end,)]
         object.__setattr__(self, "pattern", tuple(pattern))
+        object.__setattr__(self, "places", known)
         object.__setattr__(self, "_bins", UniformBins.from_contract(self.contract, len(self.tokenizer.actions)))
 
     def question(self, instruction: str) -> list[int]:
@@ -81,12 +81,18 @@ class RobotSpeech:
         """
         bins, _ = self._bins.encode(np.asarray(action))
         said = [self.tokenizer.actions[int(number)] for number in bins]
-        if not self.pointers:
-            return [*said, self.tokenizer.end]
+        return [*(self.where(pointers) if self.pointers else []), *said, self.tokenizer.end]
+
+    def where(self, pointers: Sequence[Sequence[float]] | NDArray[np.floating]) -> list[int]:
+        """The part of it that says places.
+
+        Raises:
+            DataError: a number that is not finite.
+        """
         if not np.isfinite(np.asarray(pointers)).all():
             raise DataError(f"a pointer is not finite: {pointers!r}")
-        places = "".join(f" {place_tokens(float(x), float(y))}" for x, y in pointers)
-        return [*self.tokenizer.encode(places), *said, self.tokenizer.end]
+        # No space between them: each would be one step more at every decision.
+        return self.tokenizer.encode("".join(place_tokens(float(x), float(y)) for x, y in pointers).replace(" ", ""))
 
     def understood(self, tokens: Sequence[int]) -> Said:
         """What an answer says, its end left out or not.
@@ -103,6 +109,6 @@ class RobotSpeech:
         action = self._bins.decode(np.array([number[token] for token in heard[-dimensions:]]))
         if not self.pointers:
             return Said(action, None)
-        words = self.tokenizer.decode(heard[:-dimensions]).split()
+        words = [self.tokenizer.decode([token]) for token in heard[:-dimensions]]
         places = [place_of(f"{column} {row}") for column, row in zip(words[::2], words[1::2], strict=True)]
         return Said(action, np.array(places, np.float32))

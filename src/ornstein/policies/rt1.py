@@ -1,8 +1,8 @@
 """RT-1, small (Brohan et al. 2022, "RT-1: Robotics Transformer for Real-World Control at Scale").
 
     picture ─▶ FiLM convolutions ─▶ TokenLearner ─▶ K tokens ┐
-    sentence ─▶ one vector ───┘                              ├─ causal transformer over a short history ─▶ action head
-    (arm state ─▶ 1 token, sentence ─▶ 1 token, optional) ──┘
+    sentence ─▶ one vector ───┘                              ├─ causal transformer over a short history, or an MLP ─▶ action head
+    (arm state, sentence; optional) ────────────────────────┘
 
 In the paper, the seven dimensions of an action are classified in parallel, from one readout a frame; here any head of `ornstein.actions` reads
 it. Seeing (`see`) and deciding (`decide`) can be trained apart: an arm needs many times more practice than an eye, and it is many times cheaper.
@@ -10,20 +10,20 @@ it. Seeing (`see`) and deciding (`decide`) can be trained apart: an arm needs ma
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ornstein.actions import build_head
-from ornstein.core.checks import require_at_least, require_multiples
-from ornstein.core.errors import DataError
-from ornstein.networks.causal_transformer import CausalTransformer
+from ornstein.assets.tabletop import language
+from ornstein.core.checks import require_at_least, require_multiples, require_shares
+from ornstein.core.errors import DataError, unknown_name
 from ornstein.networks.film_convnet import DOWNSAMPLING, NORM_GROUPS, FiLMConvNet, TokenLearner
 from ornstein.networks.sentence_reader import SENTENCE_SIZE, SentenceReader
+from ornstein.policies.rt1_arms import MLPArm, TransformerArm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,6 @@ ACTION_SIZE = 7
 #: The first tokens' maps may be taught to point: at what is moved, and at where it goes.
 POINTERS = 2
 
-_PLACE_OCTAVES, STATE_OCTAVES = 4, 3
 _THING_SIZE = 64
 
 
@@ -46,8 +45,10 @@ class RT1Config:
 
     image_size: side of the square picture in pixels. history: frames that an action depends on, at most.
     channels, blocks: of the convolutional network at a quarter and an eighth of the resolution.
-    tokens: a frame. state_size: numbers of the arm's state that are fed as one more token; 0 feeds none, as in the paper.
-    language_token: whether the sentence is a token of the transformer too; in the paper it comes through FiLM alone.
+    arm: what decides, a transformer over the history as in the paper, or an MLP over one frame. width, depth: of it; heads: of the transformer.
+    dropout: in an MLP's layers, see `MLPArm`.
+    tokens: a frame. state_size: numbers of the arm's state that it reads too; 0 reads none, as in the paper.
+    language_token: whether it reads the sentence too; in the paper it comes through FiLM alone.
     language_width: numbers that stand for a sentence. word_pieces: the most that are read one by one; 0 reads the sentence's vector alone, as
     in the paper (see `SentenceReader`).
     """
@@ -57,9 +58,11 @@ class RT1Config:
     channels: tuple[int, int] = (32, 64)
     blocks: tuple[int, int] = (1, 3)
     tokens: int = 4
+    arm: Literal["transformer", "mlp"] = "transformer"
     width: int = 128
     depth: int = 2
     heads: int = 4
+    dropout: float = 0.1
     state_size: int = 7
     language_token: bool = True
     language_width: int = 128
@@ -75,6 +78,13 @@ class RT1Config:
         require_at_least(0, **{f"blocks[{k}]": number for k, number in enumerate(self.blocks)})
         require_at_least(0, state_size=self.state_size, word_pieces=self.word_pieces)
         require_at_least(1, language_width=self.language_width)
+        require_shares(dropout=self.dropout)
+        if self.arm not in ("transformer", "mlp"):
+            raise unknown_name("arm", self.arm, ("transformer", "mlp"))
+        if self.arm == "mlp" and self.history > 1:
+            raise DataError(
+                f"an MLP decides from one frame: got a history of {self.history}; give --network.history 1, or another arm"
+            )
 
 
 class TrainingAids(nn.Module):
@@ -86,6 +96,8 @@ class TrainingAids(nn.Module):
         self.heading = nn.Linear(channels, 2)
         #: What a sentence moves and where to, as the sentence encoder's vectors of their names.
         self.naming = nn.Linear(language_width, POINTERS * SENTENCE_SIZE)
+        #: How: names do not tell "near" from "onto".
+        self.skill = nn.Linear(language_width, len(language()["skills"]))
         #: What lies where: features at a place, and the encoder's vector of a name, brought together.
         self.thing, self.name = nn.Linear(channels, _THING_SIZE), nn.Linear(SENTENCE_SIZE, _THING_SIZE)
 
@@ -163,11 +175,7 @@ class RT1(FrameByFrame):
         #: How much each pointer is asked to point nowhere: what the sentence speaks of may not be there.
         self.nowhere = nn.Linear(config.language_width, POINTERS)
         self.aids = TrainingAids(self.vision.out_channels, config.language_width)
-        self.token_in = nn.Linear(self.vision.out_channels + waves_of(2, _PLACE_OCTAVES), config.width)
-        self.state_in = nn.Linear(waves_of(config.state_size, STATE_OCTAVES), config.width) if config.state_size else None
-        self.language_in = nn.Linear(config.language_width, config.width) if config.language_token else None
-        tokens = config.tokens + (config.state_size > 0) + config.language_token
-        self.transformer = CausalTransformer(config.width, config.depth, config.heads, config.history, tokens)
+        self.arm = _arm(config, self.vision.out_channels)
         self.head = build_head(dict(head), config.width, contract)
         self.register_buffer("state_mean", torch.zeros(config.state_size))
         self.register_buffer("state_std", torch.ones(config.state_size))
@@ -191,18 +199,23 @@ class RT1(FrameByFrame):
         state: Float[Tensor, "batch frames state"] | None = None,
     ) -> Float[Tensor, "batch frames width"]:
         """The vector that the head makes every frame's action of."""
-        features, places = tokens[..., :-2], tokens[..., -2:]
-        parts = [self.token_in(torch.cat([features, waves(places, _PLACE_OCTAVES)], dim=-1))]
-        if self.state_in is not None:
-            if state is None:
-                raise DataError(f"this RT-1 reads {self.config.state_size} numbers of the arm's state: give them")
-            standard = (state - self.state_mean) / self.state_std
-            # Three standard deviations are the unit, so that the slowest wave does not fold.
-            parts.append(self.state_in(waves(standard / 3, STATE_OCTAVES))[:, :, None])
-        if self.language_in is not None:
-            parts.append(self.language_in(words)[:, None, None].expand(-1, tokens.shape[1], -1, -1))
-        read_BTD: Tensor = self.transformer(torch.cat([part.to(parts[0].dtype) for part in parts], dim=2))
+        if not self.config.state_size:
+            state = tokens.new_zeros(*tokens.shape[:2], 0)
+        elif state is None:
+            raise DataError(f"this RT-1 reads {self.config.state_size} numbers of the arm's state: give them")
+        else:
+            state = (state - self.state_mean) / self.state_std
+        read_BTD: Tensor = self.arm(tokens, words, state)
         return read_BTD.float()
+
+
+def _arm(config: RT1Config, channels: int) -> TransformerArm | MLPArm:
+    words = config.language_width if config.language_token else 0
+    if config.arm == "mlp":
+        return MLPArm(channels, config.tokens, words, config.state_size, config.width, config.depth, config.dropout)
+    return TransformerArm(
+        channels, config.tokens, words, config.state_size, config.width, config.depth, config.heads, config.history
+    )
 
 
 def presence(
@@ -214,21 +227,6 @@ def presence(
         maps: logits of all maps, the pointers' first. nowhere: the logits of its absence, `RT1.nowhere` of what was read.
     """
     return torch.sigmoid(maps[:, :POINTERS].float().logsumexp(-1) - nowhere.float())
-
-
-def waves(values: Float[Tensor, "... numbers"], octaves: int) -> Float[Tensor, "... more"]:
-    """Numbers of about −1 … 1, and sines and cosines of them from half a period over that range upwards: what lets a small network tell
-    places a few millimetres apart."""
-    found = [values]
-    for k in range(octaves):
-        angle = values * (math.pi * 2**k)
-        found += [angle.sin(), angle.cos()]
-    return torch.cat(found, dim=-1)
-
-
-def waves_of(numbers: int, octaves: int) -> int:
-    """How many numbers `waves` makes of so many."""
-    return numbers * (1 + 2 * octaves)
 
 
 def as_floats(pictures: Tensor) -> Tensor:

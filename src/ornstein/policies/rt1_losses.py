@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ornstein.actions.token_heads import token_cross_entropy
+from ornstein.policies.cells import nearest_cells
 from ornstein.policies.rt1 import POINTERS, RT1, TrainingAids, as_floats, presence
 
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ def rt1_loss(
         views: stills with sentences, for the aids alone. names: the encoder's vectors of all names that they speak of.
     """
     batch, frames = pictures.shape[:2]
-    floats = _jitter(pictures, color_jitter, rng).flatten(0, 1)
+    floats = jittered(pictures, color_jitter, rng).flatten(0, 1)
     words = model.read(without_words(sentence, word_dropout, rng))
     said = words.repeat_interleave(frames, dim=0)
     goals, turned = pointers.flatten(0, 1), headings.flatten(0, 1)
     if views is not None:
-        floats = torch.cat([floats, _jitter(views.pictures[:, None], color_jitter, rng)[:, 0]])
+        floats = torch.cat([floats, jittered(views.pictures[:, None], color_jitter, rng)[:, 0]])
         said = torch.cat([said, model.read(without_words(views.sentence, word_dropout, rng))])
         goals, turned = torch.cat([goals, views.pointers]), torch.cat([turned, views.headings])
     features = model.vision(floats, said)
@@ -152,19 +153,21 @@ class PointedTensors(NamedTuple):
 
 
 class SpokenTensors(NamedTuple):
-    """Sentences (N, 1 + pieces, 512); the numbers of the names of what they move and where to, int64 (N,)."""
+    """Sentences (N, 1 + pieces, 512); the numbers of the names of what they move and where to, and of the skill, int64 (N,)."""
 
     sentence: Tensor
     moved: Tensor
     goal: Tensor
+    skill: Tensor
 
 
 def reading_loss(
     model: RT1, spoken: SpokenTensors, names: Float[Tensor, "names 512"], rng: torch.Generator, word_dropout: float
 ) -> Tensor:
-    """`naming_loss` of what the network reads of sentences with words left out."""
-    words = model.read(without_words(spoken.sentence, word_dropout, rng))
-    return naming_loss(model.aids.naming(functional.silu(words)), spoken.moved, spoken.goal, names)
+    """`naming_loss` of what the network reads of sentences with words left out, and the cross-entropy of telling which skill they ask for."""
+    words = functional.silu(model.read(without_words(spoken.sentence, word_dropout, rng)))
+    named = naming_loss(model.aids.naming(words), spoken.moved, spoken.goal, names)
+    return named + functional.cross_entropy(model.aids.skill(words).float(), spoken.skill)
 
 
 def naming_loss(
@@ -227,10 +230,7 @@ def pointing_loss(
         there: 1 where there is such a thing; 0 where the pointer does not count and nowhere is right.
     """
     grid = math.isqrt(maps.shape[-1])
-    place = ((pointers + 1) / 2 * grid - 0.5).clamp(0, grid - 1)
-    cells = torch.arange(grid, device=maps.device)
-    column, row = (functional.relu(1 - (place[..., axis, None] - cells).abs()) for axis in (0, 1))
-    wanted = (row[..., :, None] * column[..., None, :]).flatten(-2) * there[..., None]
+    wanted = nearest_cells(pointers, grid) * there[..., None]
     every = torch.cat([maps[:, :POINTERS], nowhere[..., None].to(maps.dtype)], dim=-1).log_softmax(-1)
     return -((wanted * every[..., :-1]).sum(-1) + (1 - there) * every[..., -1]).mean()
 
@@ -245,7 +245,7 @@ def _points_right(maps: Tensor, pointers: Tensor) -> Tensor:
     return (away <= 1).float()
 
 
-def _jitter(pictures: Tensor, amount: float, rng: torch.Generator) -> Tensor:
+def jittered(pictures: Tensor, amount: float, rng: torch.Generator) -> Tensor:
     """Brightness and contrast changed a little, the same for all frames of a window; floats, channels first."""
     floats = as_floats(pictures)
     if amount <= 0:

@@ -15,12 +15,13 @@ from ornstein.core.errors import CheckpointError, DataError
 from ornstein.language import TextTokenizer
 from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
 from ornstein.networks.weight_files import load_strictly
+from ornstein.policies.looking import PlaceTokens, looking_loss
+from ornstein.policies.texts import TextTensors, question_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     import numpy as np
-    from jaxtyping import Bool, Int64
     from numpy.typing import NDArray
 
     from ornstein.core.checkpoint import Checkpoint
@@ -35,52 +36,25 @@ class Answer(NamedTuple):
     whole: bool
 
 
-class TextTensors(NamedTuple):
-    """Texts, padded, int64 (N, L); and where the token is part of an answer, bool (N, L)."""
-
-    tokens: Int64[Tensor, "texts tokens"]
-    answered: Bool[Tensor, "texts tokens"]
-
-
-def question_tokens(tokenizer: TextTokenizer, question: str) -> list[int]:
-    """What a model reads before it answers."""
-    return tokenizer.encode(f"Q: {question} A:")
-
-
-def answer_tokens(tokenizer: TextTokenizer, answer: str) -> list[int]:
-    """What it then should write."""
-    return [*tokenizer.encode(f" {answer}"), tokenizer.end]
-
-
-def text_tensors(tokenizer: TextTokenizer, asked: Sequence[tuple[str, str] | None]) -> TextTensors:
-    """Questions with their answers; None is a text of nothing, which no loss counts."""
-    return padded(
-        [(question_tokens(tokenizer, one[0]), answer_tokens(tokenizer, one[1])) if one else ([], []) for one in asked],
-        tokenizer.pad,
-    )
-
-
-def padded(parts: Sequence[tuple[list[int], list[int]]], pad: int) -> TextTensors:
-    """The tokens of questions and of their answers, one behind the other."""
-    longest = max(len(question) + len(answer) for question, answer in parts)
-    tokens, answered = torch.full((len(parts), longest), pad), torch.zeros((len(parts), longest), dtype=torch.bool)
-    for row, (question, answer) in enumerate(parts):
-        end = len(question) + len(answer)
-        tokens[row, :end] = torch.tensor([*question, *answer], dtype=torch.int64)
-        answered[row, len(question) : end] = True
-    return TextTensors(tokens, answered)
-
-
-def answer_loss(network: VisionLanguageNetwork, seen: Tensor, texts: TextTensors) -> tuple[Tensor, Tensor]:
-    """Cross-entropy a token of the answers, and the share of them that would be chosen.
+def answer_loss(
+    network: VisionLanguageNetwork, seen: Tensor, texts: TextTensors, known: PlaceTokens | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy a token of the answers, with `looking_loss`, and figures to watch: the cross-entropy, and the share of tokens that would be chosen.
 
     Args:
-        seen: of `VisionLanguageNetwork.see`; as many texts about each picture, in the pictures' order.
+        seen: of `VisionLanguageNetwork.see`; as many texts about each picture, in the pictures' order. known: the tokens of places; without them nothing is
+            said of where to look.
     """
     wanted = texts.answered[:, 1:]
-    logits = network.say(network.read(seen, texts.tokens[:, :-1])[wanted])
+    read, looks = network.read_and_look(seen, texts.tokens[:, :-1])
+    logits = network.say(read[wanted])
     right = texts.tokens[:, 1:][wanted]
-    return functional.cross_entropy(logits, right), (logits.argmax(-1) == right).float().mean().detach()
+    answers = functional.cross_entropy(logits, right)
+    log = {"answers": answers.detach(), "right": (logits.argmax(-1) == right).float().mean().detach()}
+    if known is None:
+        return answers, log
+    looking, more = looking_loss(looks, texts, known)
+    return answers + looking, {**log, **more}
 
 
 class VisionLanguageModel(nn.Module):

@@ -17,7 +17,7 @@ from ornstein.core.checks import require_at_least
 from ornstein.core.errors import CheckpointError
 from ornstein.recipes.diffusion_policy_tabletop import DiffusionPolicyTabletopRecipe, plan_of
 from ornstein.recipes.rt1_examples import RT1Examples
-from ornstein.recipes.rt1_practice import Practice, described, loaded
+from ornstein.recipes.rt1_practice import described, loaded, practice_of
 from ornstein.training import Optimization
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def train_diffusion_policy_tabletop_fast(
     plan = plan_of(shown, teacher.config)
     with main_process_first():
         examples = RT1Examples.prepare(plan, out)
-        practice = Practice(plan, examples, teacher, examples.seen(teacher, recipe.cache or out / "cache"), None)
+        practice = practice_of(plan, examples, teacher, examples.seen(teacher, recipe.cache or out / "cache"), None)
     head = {**checkpoint.config["head"], "steps": recipe.steps}
     saw = checkpoint.provenance["hyper_parameters"].get("data_fingerprint")
     if saw != examples.data.fingerprint:

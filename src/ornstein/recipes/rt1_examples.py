@@ -136,6 +136,7 @@ class RT1Examples(NamedTuple):
             "sentence": self.said(spoken.sentences, network),
             "moved": torch.from_numpy(spoken.moved),
             "goal": torch.from_numpy(spoken.goal),
+            "skill": torch.from_numpy(spoken.skill),
         }
 
     def seen(self, network: RT1, cache: Path) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,16 +13,20 @@ from ornstein.policies import RT1
 from ornstein.recipes.rt1_examples import READINGS, RT1Examples, readings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import torch
+    from PIL.Image import Image
     from torch import Tensor, nn
 
+    from ornstein.core.types import Policy
     from ornstein.data.joined_datasets import JoinedDatasets
     from ornstein.data.lerobot import LeRobotDataset
+    from ornstein.policies import RT1Policy
     from ornstein.recipes.rt1_corrections import Corrections
     from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe
+    from ornstein.simulation.tabletop import Scene, TabletopEnv
     from ornstein.training import Batch, Optimization, TrainResult
 
 #: The scenes that it learns from and is tried in.
@@ -53,7 +57,7 @@ def learn_to_act(
     for part in network.EYES:
         getattr(network, part).requires_grad_(requires_grad=False)
     with main_process_first():
-        practice = Practice(recipe, examples, network, examples.seen(network, cache), advice)
+        practice = practice_of(recipe, examples, network, examples.seen(network, cache), advice)
 
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         return decision_loss(
@@ -68,22 +72,50 @@ def learn_to_act(
     )
 
 
+def practice_of(
+    recipe: RT1TabletopRecipe, examples: RT1Examples, network: RT1, seen: np.ndarray, advice: Corrections | None
+) -> Practice:
+    """With sentences read by that network, in which words are left out."""
+
+    def read(sentences: Sequence[str]) -> tuple[dict[str, int], Tensor]:
+        return readings(network, examples, sentences, recipe.word_dropout, recipe.optimization.seed)
+
+    config = network.config
+    return Practice(
+        examples, seen, advice, read, config.history, config.state_size, chunk=recipe.chunk, seed=recipe.optimization.seed
+    )
+
+
 class Practice:
     """Batches for `decision_loss`: of demonstrations, and every second window of corrections where there are any."""
 
     def __init__(
-        self, recipe: RT1TabletopRecipe, examples: RT1Examples, network: RT1, seen: np.ndarray, advice: Corrections | None
+        self,
+        examples: RT1Examples,
+        seen: np.ndarray,
+        advice: Corrections | None,
+        read: Callable[[Sequence[str]], tuple[dict[str, int], Tensor]],
+        history: int,
+        state_size: int,
+        *,
+        chunk: int,
+        seed: int,
     ) -> None:
-        self._examples, self._config, self._seed = examples, network.config, recipe.optimization.seed
+        """
+        Args:
+            seen: in each frame, (N, tokens, channels). read: see `readings`. history: frames of a window. state_size: numbers of the arm's state
+                that are read. chunk: actions that are decided at a time.
+        """
+        self._examples, self._history, self._state_size, self._seed = examples, history, state_size, seed
         self._demonstrated = seen, examples.data.states, examples.chunks
         sentences = [episode.task for episode in examples.data.episodes]
         self._advised = None
         if advice is not None:
-            self._starts, self._episode_of = advice.windows(network.config.history)
+            self._starts, self._episode_of = advice.windows(history)
             self._sentences = [str(sentence) for sentence in advice.sentences]
-            self._advised = advice.seen, advice.states, action_chunks(advice.actions, advice.stops, recipe.chunk)
+            self._advised = advice.seen, advice.states, action_chunks(advice.actions, advice.stops, chunk)
             sentences += self._sentences
-        self._number, self._read = readings(network, examples, sentences, recipe.word_dropout, recipe.optimization.seed)
+        self._number, self._read = read(sentences)
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Window i is a function of (seed, i)."""
@@ -93,7 +125,7 @@ class Practice:
             return self._of(self._demonstrated, *self._examples.windows.rows(indices), indices)
         own = indices % 2 == 0
         drawn = [int(np.random.default_rng([self._seed, int(i), 47]).integers(len(self._starts))) for i in indices[~own]]
-        rows = self._starts[drawn][:, None] + np.arange(self._config.history)
+        rows = self._starts[drawn][:, None] + np.arange(self._history)
         told = [self._sentences[k] for k in self._episode_of[drawn]]
         parts = [
             self._of(self._demonstrated, *self._examples.windows.rows(indices[own]), indices[own]),
@@ -112,7 +144,7 @@ class Practice:
         return {
             "seen": torch.from_numpy(seen[rows].astype(np.float32)),
             "words": self._read[[self._number[task] for task in tasks], reading],
-            "state": torch.from_numpy(states[rows][..., : self._config.state_size]),
+            "state": torch.from_numpy(states[rows][..., : self._state_size]),
             "actions": torch.from_numpy(chunks[rows]),
         }
 
@@ -165,7 +197,7 @@ def described(
         },
         "contract": examples.contract,
         "preview": preview,
-        "card": f"{card} {_card(examples.data, sum(recipe.scenes))}".strip(),
+        "card": f"{card} {data_card(examples.data, sum(recipe.scenes))}".strip(),
     }
 
 
@@ -174,29 +206,90 @@ def _execution(recipe: RT1TabletopRecipe) -> dict[str, Any]:
 
 
 def _preview(model: nn.Module, examples: RT1Examples, recipe: RT1TabletopRecipe, path: Path) -> None:
-    """The last picture of each validation scene as a contact sheet, named by the success so far."""
+    """The last picture of each validation scene as a contact sheet, named by the success so far and the loss on the expert's steps there."""
     import copy
 
+    from ornstein.evaluation.trials import world_for
+    from ornstein.policies import RT1Policy
+    from ornstein.simulation.tabletop import suite
+
+    execution, episodes = ChunkExecution(recipe.chunk, **_execution(recipe)), recipe.preview_episodes
+    policy = RT1Policy(copy.deepcopy(model), examples.contract, execution=execution)  # type: ignore[arg-type]
+    tried = tried_in_validation(policy, episodes)
+    env = world_for(examples.contract, suite(SUITE))
+    try:
+        loss = loss_on_expert(policy, env, tried.scenes, recipe.chunk)
+    finally:
+        env.close()
+    tried.sheet.save(path.with_name(f"{path.stem}-success-{tried.solved}-of-{episodes}-expert-loss-{loss:.3f}{path.suffix}"))
+
+
+class Tried(NamedTuple):
+    """The first validation scenes, how many of them a policy solved, and the last picture of each."""
+
+    scenes: list[Scene]
+    solved: int
+    sheet: Image
+
+
+def tried_in_validation(policy: Policy, episodes: int) -> Tried:
+    """Let a policy try so many of them."""
     from ornstein.data.pictures import contact_sheet
     from ornstein.evaluation import FIRST_SEEDS
     from ornstein.evaluation.trials import PolicyPlayer, try_scene, world_for
-    from ornstein.policies import RT1Policy
     from ornstein.simulation.tabletop import Replay, suite
 
-    execution, episodes = ChunkExecution(recipe.chunk, **_execution(recipe)), recipe.preview_episodes
-    player = PolicyPlayer(RT1Policy(copy.deepcopy(model), examples.contract, execution=execution))  # type: ignore[arg-type]
-    env, replay = world_for(examples.contract, suite(SUITE)), Replay(image_size=_PREVIEW_SIZE)
+    player = PolicyPlayer(policy)
+    env, replay = world_for(policy.contract, suite(SUITE)), Replay(image_size=_PREVIEW_SIZE)
     try:
         tried = [try_scene(player, env, FIRST_SEEDS["validation"] + k) for k in range(episodes)]
         last = [replay.pictures(trial.scene, trial.film[-1:])[0] for trial in tried]
     finally:
         env.close()
         replay.close()
-    won = sum(trial.success for trial in tried)
-    contact_sheet(np.stack(last), columns=min(10, episodes)).save(path.with_stem(f"{path.stem}-success-{won}-of-{episodes}"))
+    sheet = contact_sheet(np.stack(last), columns=min(10, episodes))
+    return Tried([trial.scene for trial in tried], sum(trial.success for trial in tried), sheet)
 
 
-def _card(data: LeRobotDataset | JoinedDatasets, scenes: int) -> str:
+def loss_on_expert(policy: RT1Policy, env: TabletopEnv, scenes: Sequence[Scene], chunk: int) -> float:
+    """The action head's mean loss on what the expert does in scenes, each with one task, that nothing was learned from.
+
+    Where it rises while the loss in training falls, the arm learns scenes by heart.
+    """
+    import torch
+
+    from ornstein.language import UniversalSentenceEncoder
+    from ornstein.policies import decision_loss
+    from ornstein.recipes.rt1_corrections import corrected_episode
+
+    network, encoder, rng = policy.network, UniversalSentenceEncoder(), torch.Generator().manual_seed(0)
+    assert isinstance(network, RT1)
+    total, steps = 0.0, 0
+    for number, scene in enumerate(scenes):
+        episode = corrected_episode(policy, env, scene, number, policy_share=0.0)
+        rows = np.arange(len(episode.seen) - network.config.history + 1)[:, None] + np.arange(network.config.history)
+        chunks = action_chunks(episode.actions, np.array([len(episode.actions)]), chunk)
+        with torch.inference_mode():
+            words = network.read(torch.from_numpy(encoder.read([episode.sentence], network.config.word_pieces)))
+            loss, _ = decision_loss(
+                network,
+                torch.from_numpy(episode.seen[rows].astype(np.float32)),
+                words.expand(len(rows), -1),
+                torch.from_numpy(episode.states[rows][..., : network.config.state_size]),
+                torch.from_numpy(chunks[rows]),
+                rng,
+                place_noise=0.0,
+            )
+        total, steps = total + float(loss) * len(rows), steps + len(rows)
+    return total / steps
+
+
+def data_card(data: LeRobotDataset | JoinedDatasets, scenes: int) -> str:
+    """What a model learned from, and the drawings' licence.
+
+    Args:
+        scenes: in which the expert gave advice.
+    """
     advice = f"; and on its advice in {scenes} scenes where this policy acted most of the time" if scenes else ""
     from ornstein.data.joined_datasets import JoinedDatasets
 

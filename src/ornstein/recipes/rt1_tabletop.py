@@ -16,7 +16,7 @@ from ornstein.core.checks import require_at_least, require_seeds, require_shares
 from ornstein.core.errors import DataError
 from ornstein.data.joined_datasets import shares
 from ornstein.policies import RT1Config
-from ornstein.recipes.rt1_corrections import corrections, joined
+from ornstein.recipes.rt1_corrections import Corrections, corrections, joined
 from ornstein.recipes.rt1_examples import RT1Examples
 from ornstein.recipes.rt1_practice import SUITE, described, learn_to_act, loaded
 from ornstein.training import Optimization
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def _reading() -> Optimization:
     return Optimization(
-        steps=1500,
+        steps=2500,
         batch_size=64,
         learning_rate=1.5e-3,
         warmup_steps=50,
@@ -45,14 +45,14 @@ def _reading() -> Optimization:
 
 def _sight() -> Optimization:
     return Optimization(
-        steps=1500,
+        steps=3000,
         batch_size=16,
         learning_rate=1.5e-3,
         warmup_steps=60,
         weight_decay=0.02,
         ema_decay=0.99,
         checkpoint_every=250,
-        preview_every=1500,
+        preview_every=3000,
     )
 
 
@@ -82,14 +82,14 @@ class RT1TabletopRecipe:
     weights: how often `data` and each of `also` is drawn from, in any unit ("1 1": as often as one another); by their sizes unless given.
     episodes, data_seed, disturbance, vary, plain: of the recording; see `ornstein data generate --help`. views: stills for pointing, each with
     four sentences and one that asks for what is not there; a window brings `stills` of them along. 0: none. sentences: for learning to read. 0: no such stage.
-    scenes: in which the expert corrects the policy, round by round; each round's advice joins that of those before. None: the last stage is the
-    third, from demonstrations alone.
+    scenes: in which the expert corrects the policy, round by round; each round's advice joins that of those before, and asks for a skill the more
+    often, the more often it was missed in the round before. None: the last stage is the third, from demonstrations alone.
     cache: where decoded pictures and stills are kept; `cache` in the run's folder.
     smoothing_bins: see `ornstein.actions.BinsHead`. acting, color_jitter, word_dropout, place_noise: see `ornstein.policies.rt1_loss` and `decision_loss`.
     preview_episodes: validation scenes that are tried at every preview.
     """
 
-    network: RT1Config = field(default_factory=RT1Config)
+    network: RT1Config = field(default_factory=lambda: RT1Config(arm="mlp", width=256))
     action_head: HeadName = "uniform-bins"
     num_bins: int = 256
     chunk: int = 1
@@ -111,7 +111,7 @@ class RT1TabletopRecipe:
     views: int = 20_000
     stills: int = 3
     sentences: int = 24_000
-    scenes: tuple[int, ...] = (1000, 1000)
+    scenes: tuple[int, ...] = (1000, 1000, 1000)
     smoothing_bins: float = 1.5
     acting: float = 0.1
     color_jitter: float = 0.1
@@ -158,12 +158,15 @@ def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = F
     if recipe.sentences:
         _learn_to_read(recipe, examples, out / "reading", resume=goes_on[out / "reading"])
     _learn_to_see(recipe, examples, out, resume=goes_on[out / "sight"])
-    cache, advice, result = recipe.cache or out / "cache", [], None
+    cache, result = recipe.cache or out / "cache", None
+    advice: list[Corrections] = []
     for k, (before, arm) in enumerate(zip([out / "sight", *arms], arms, strict=False)):
         if k:
             first = recipe.data_seed + sum(recipe.scenes[: k - 1])
             with main_process_first():
-                advice.append(corrections(before / "model", recipe.look, recipe.scenes[k - 1], first, cache))
+                # What was missed in the last round is asked for the more often in this one.
+                weights = advice[-1].failures() if advice else None
+                advice.append(corrections(before / "model", recipe.look, recipe.scenes[k - 1], first, cache, weights=weights))
         optimization = recipe.optimization if arm == out else recipe.arm
         result = learn_to_act(recipe, examples, cache, optimization, loaded(before), joined(advice), arm, resume=goes_on[arm])
     assert result is not None
@@ -180,11 +183,11 @@ def _learn_to_read(recipe: RT1TabletopRecipe, examples: RT1Examples, out: Path, 
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         spoken = SpokenTensors(**batch)
         loss = reading_loss(model, spoken, names.to(spoken.sentence.device), rng, recipe.word_dropout)  # type: ignore[arg-type]
-        return loss, {"naming": loss.detach()}
+        return loss, {"reading": loss.detach()}
 
     network = initialise(lambda: examples.network(recipe.network), recipe.reading.seed)
     network.requires_grad_(requires_grad=False)
-    for part in (network.reader, network.aids.naming):
+    for part in (network.reader, network.aids.naming, network.aids.skill):
         part.requires_grad_()
     return train(
         network,
@@ -219,8 +222,12 @@ def _learn_to_see(recipe: RT1TabletopRecipe, examples: RT1Examples, out: Path, *
 
     fresh = initialise(lambda: examples.network(recipe.network), recipe.sight.seed)
     network = loaded(out / "reading") if recipe.sentences else fresh
-    unused = [network.aids.naming] + ([] if recipe.views else [network.aids.thing, network.aids.name])
-    for part in unused:
+    fixed: list[nn.Module] = [network.aids.naming, network.aids.skill]
+    if not recipe.views:
+        fixed += [network.aids.thing, network.aids.name]
+    if recipe.sentences:  # pictures' few wordings would make it forget what others mean (docs/lab-notes.md)
+        fixed.append(network.reader)
+    for part in fixed:
         part.requires_grad_(requires_grad=False)
     return train(
         network,

@@ -38,7 +38,7 @@ _TEXTS = 3000
 
 def _naming() -> Optimization:
     return Optimization(
-        steps=3000,
+        steps=2000,
         batch_size=48,
         learning_rate=1.5e-3,
         warmup_steps=100,
@@ -50,14 +50,14 @@ def _naming() -> Optimization:
 
 def _optimization() -> Optimization:
     return Optimization(
-        steps=4000,
+        steps=5000,
         batch_size=16,
         learning_rate=1e-3,
         warmup_steps=100,
         weight_decay=0.02,
         ema_decay=0.998,
         checkpoint_every=250,
-        preview_every=2000,
+        preview_every=2500,
     )
 
 
@@ -89,7 +89,6 @@ def train_vlm_emoji(recipe: VLMEmojiRecipe, out: Path, *, resume: bool = False) 
         DataError: what lessons say does not make as many tokens as the network's vocabulary.
     """
     from ornstein.hub import load
-    from ornstein.networks.vision_language import VisionLanguageNetwork
     from ornstein.policies import VisionLanguageModel
     from ornstein.training import begun_stages, initialise
 
@@ -100,11 +99,22 @@ def train_vlm_emoji(recipe: VLMEmojiRecipe, out: Path, *, resume: bool = False) 
         raise DataError(
             f"what lessons say makes {tokenizer.size} tokens, not {recipe.network.vocabulary}: give --network.vocabulary {tokenizer.size}"
         )
-    fresh = initialise(lambda: VisionLanguageNetwork(recipe.network), recipe.naming.seed)
+    fresh = initialise(lambda: fresh_network(recipe.network, tokenizer), recipe.naming.seed)
     _learn_to_name(recipe, tokenizer, fresh, first, resume=goes_on[first])
     seeing = load(first, expect="vision-language")
     assert isinstance(seeing, VisionLanguageModel)
     return _learn_to_answer(recipe, tokenizer, seeing.network.requires_grad_(), out, resume=goes_on[out])
+
+
+def fresh_network(config: VisionLanguageConfig, tokenizer: TextTokenizer) -> VisionLanguageNetwork:
+    """With the tokens of places in their order. Parameters are drawn from torch's global generator."""
+    from ornstein.networks.vision_language import VisionLanguageNetwork
+    from ornstein.policies import PlaceTokens
+
+    network = VisionLanguageNetwork(config)
+    for tokens in PlaceTokens.of(tokenizer):
+        network.order_tokens(tokens)
+    return network
 
 
 def _learn_to_name(
@@ -140,13 +150,13 @@ def _learn_to_answer(
     """All of it, from pictures and questions."""
     from ornstein.data.questions import Lessons
     from ornstein.networks.vision_language import VisionLanguageNetwork
-    from ornstein.policies import answer_loss
-    from ornstein.policies.vision_language import TextTensors
+    from ornstein.policies import PlaceTokens, TextTensors, answer_loss
     from ornstein.training import train
 
     # Other pictures than those that it learned to name on.
     first = recipe.naming.steps * recipe.naming.batch_size
     lessons, naming = Lessons(seed=recipe.data_seed, questions=recipe.questions), _Naming()
+    known = PlaceTokens.of(tokenizer)
 
     def batch_of(indices: np.ndarray) -> Batch:
         return lesson_tensors([lessons.at(first + int(i)) for i in indices], tokenizer, recipe.questions)
@@ -154,10 +164,10 @@ def _learn_to_answer(
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(model, VisionLanguageNetwork)
         features = model.look(batch["pictures"])
-        answers, right = answer_loss(model, model.places_in(features), TextTensors(batch["tokens"], batch["answered"]))
+        texts = TextTensors(batch["tokens"], batch["answered"])
+        answers, log = answer_loss(model, model.at_places(features), texts, known)
         named, recognised = naming(model, features, batch)
-        loss = answers + recipe.recognition * named
-        return loss, {"answers": answers.detach(), "right": right, "naming": named.detach(), "recognised": recognised}
+        return answers + recipe.recognition * named, {**log, "naming": named.detach(), "recognised": recognised}
 
     return train(
         network,
@@ -215,7 +225,7 @@ def trained_tokenizer(size: int, seed: int) -> TextTokenizer:
 
 def lesson_tensors(lessons: list[Lesson], tokenizer: TextTokenizer, about: int) -> Batch:
     """Pictures with what lies where, and `about` texts for each, as `answer_loss` takes them."""
-    from ornstein.policies.vision_language import text_tensors
+    from ornstein.policies.texts import text_tensors
 
     asked: list[tuple[str, str] | None] = []
     for lesson in lessons:

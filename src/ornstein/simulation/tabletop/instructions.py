@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ornstein.assets.tabletop import language
 
@@ -18,11 +18,28 @@ if TYPE_CHECKING:
 Phrasing = Literal["seen", "unseen"]
 
 
+class Spoken(NamedTuple):
+    """What stands in a sentence for the moved block's name ("extinct animal") and for the mat ("two plus two"), if not what they are called."""
+
+    block: str | None = None
+    mat: str | None = None
+
+
 def instruct(
-    tasks: Sequence[Task], blocks: Sequence[Block], mats: Sequence[Mat], rng: np.random.Generator, phrasing: Phrasing = "seen"
+    tasks: Sequence[Task],
+    blocks: Sequence[Block],
+    mats: Sequence[Mat],
+    rng: np.random.Generator,
+    phrasing: Phrasing = "seen",
+    spoken: Sequence[Spoken] | None = None,
 ) -> str:
-    """One sentence for all tasks in their order, in a wording drawn uniformly."""
-    clauses = [_clause(task, blocks, mats, rng, phrasing) for task in tasks]
+    """One sentence for all tasks in their order, in a wording drawn uniformly.
+
+    Args:
+        spoken: how each task speaks of its things; by their names unless given.
+    """
+    ways = [Spoken()] * len(tasks) if spoken is None else spoken
+    clauses = [_clause(task, blocks, mats, rng, phrasing, way) for task, way in zip(tasks, ways, strict=True)]
     sentence = clauses[0]
     for clause in clauses[1:]:
         # A chain of three reads "a, then b; after that, c": the first joint's "first …" would be said twice.
@@ -32,18 +49,21 @@ def instruct(
     return sentence
 
 
-def _clause(task: Task, blocks: Sequence[Block], mats: Sequence[Mat], rng: np.random.Generator, phrasing: Phrasing) -> str:
+def _clause(
+    task: Task, blocks: Sequence[Block], mats: Sequence[Mat], rng: np.random.Generator, phrasing: Phrasing, way: Spoken
+) -> str:
     data = language()
     filled: dict[str, str] = {}
     if task.block is not None:
-        filled["object"] = blocks[task.block].name
+        filled["object"] = way.block or blocks[task.block].name
     if task.reference is not None:
         filled["reference"] = blocks[task.reference].name
     if task.direction is not None:
         filled["direction"] = _choice(data["directions"][task.direction], rng)
     if task.mat is not None:
         mat = mats[task.mat]
-        filled["mat"] = _choice(data["mats"][mat.kind], rng).format(value=mat.value)
+        called = _choice(data["mats"][mat.kind], rng).format(value=mat.value)
+        filled["mat"] = way.mat or called
     return _choice(data["skills"][task.skill][phrasing], rng).format(**filled)
 
 

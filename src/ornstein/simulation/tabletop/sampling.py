@@ -17,6 +17,7 @@ from ornstein.assets.tabletop import DIRECTIONS
 from ornstein.core.errors import DataError, unknown_name
 from ornstein.simulation.tabletop.instructions import Phrasing, instruct
 from ornstein.simulation.tabletop.look import sample_look
+from ornstein.simulation.tabletop.meanings import Meaning, meant
 from ornstein.simulation.tabletop.model import BOWL_INNER, DRAWER_TRAVEL, MAT_HALF, MAX_BLOCKS
 from ornstein.simulation.tabletop.scene import (
     AREA_HIGH,
@@ -69,8 +70,8 @@ class Variation:
 
     skills: what is asked for is one of these. tasks: how many things are asked for in turn, from and to. blocks: how many there are, from
     and to, as far as there is room and the tasks need them. split: whose objects, numbers, colours and symbols. pairs: tasks with a
-    skill and an object that robot data combine ("seen"), or never do ("held_out"). phrasing: which wordings. lights, table, camera,
-    sizes: vary the look, and how large the blocks are.
+    skill and an object that robot data combine ("seen"), or never do ("held_out"). phrasing: which wordings. meaning: what tells which thing is
+    meant, see `meanings.meant`. lights, table, camera, sizes: vary the look, and how large the blocks are.
     """
 
     skills: tuple[Skill, ...] = SKILLS
@@ -79,6 +80,7 @@ class Variation:
     split: Split = "seen"
     pairs: Literal["seen", "held_out"] = "seen"
     phrasing: Phrasing = "seen"
+    meaning: Meaning = "name"
     lights: bool = False
     table: bool = False
     camera: bool = False
@@ -95,6 +97,10 @@ class Variation:
         with_pairs = {skill for skill, _ in held_out_pairs()}
         if self.pairs == "held_out" and (self.split != "seen" or set(self.skills) - with_pairs or self.tasks != (1, 1)):
             raise DataError("held-out pairs are of seen objects and of single tasks that move a block")
+        if self.meaning not in get_args(Meaning):
+            raise unknown_name("meaning", self.meaning, get_args(Meaning))
+        if self.meaning != "name" and (self.split, self.pairs) != ("seen", "seen"):
+            raise DataError(f"the meaning {self.meaning!r} chooses objects by itself: leave split and pairs as they are")
 
 
 class _Plan(NamedTuple):
@@ -118,10 +124,14 @@ def sample_scene(seed: int, variation: Variation = Variation()) -> Scene:
         raise DataError(f"a scene needs a seed from 0 on, got {seed}")
     layout, naming, wording, looking = (np.random.default_rng([seed, stream]) for stream in (7, 8, 9, 10))
     scene = _laid_out(layout, variation)
-    blocks, mats = _named(scene, naming, variation)
+    if variation.meaning == "name":
+        blocks, mats = _named(scene, naming, variation)
+        spoken = None
+    else:
+        blocks, mats, spoken = meant(scene, naming, variation.meaning)
     look = sample_look(looking, lights=variation.lights, table=variation.table, camera=variation.camera)
     size = float(looking.uniform(*BLOCK_SIZES)) if variation.sizes else scene.block_size
-    sentence = instruct(scene.tasks, blocks, mats, wording, variation.phrasing)
+    sentence = instruct(scene.tasks, blocks, mats, wording, variation.phrasing, spoken)
     return dataclasses.replace(scene, blocks=blocks, mats=mats, instruction=sentence, look=look, block_size=size)
 
 

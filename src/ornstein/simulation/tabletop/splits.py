@@ -5,6 +5,7 @@ seen: in robot data. web_only: in vision-language data but in no robot episode. 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ornstein.simulation.tabletop.scene import Scene
 
 Split = Literal["seen", "web_only", "held_out"]
+_SUM = re.compile(r"\w (plus|minus) \w")
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
@@ -55,6 +57,8 @@ def leaks(scene: Scene) -> list[str]:
     for task in scene.tasks:
         if task.block is not None and (task.skill, scene.blocks[task.block].name) in held_out_pairs():
             found.append(f"{task.skill} of {scene.blocks[task.block].name!r}")
+    if _SUM.search(scene.instruction):
+        found.append(f"a sum: {scene.instruction!r}")
     if is_unseen(scene.instruction):
         found.append(f"the wording {scene.instruction!r}")
     return found

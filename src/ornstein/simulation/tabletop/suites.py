@@ -17,6 +17,8 @@ class Suite(NamedTuple):
 
 
 _OF_BLOCKS: tuple[Skill, ...] = tuple(skill for skill in SKILLS if skill not in ("open_drawer", "close_drawer"))
+#: What is asked for of one thing that is told from others by what it is; the rest of the sentence is of robot data.
+_DESCRIBED: tuple[Skill, ...] = ("pick", "push", "place_in_bowl")
 _ABOUT_SKILLS: dict[Skill, str] = {
     "pick": "lift the named block",
     "move_near": "put one block next to another",
@@ -40,6 +42,11 @@ SUITES: dict[str, Suite] = {
     "unseen-objects": Suite("blocks, numbers, colours and symbols of no robot data", Variation(_OF_BLOCKS, split="web_only")),
     "held-out-objects": Suite("those of no data at all", Variation(_OF_BLOCKS, split="held_out")),
     "held-out-pairs": Suite("skills with objects that robot data never combine", Variation(_OF_BLOCKS, pairs="held_out")),
+    "symbols": Suite("onto mats with symbols that no robot data hold", Variation(("place_on_mat",), meaning="symbol")),
+    "sums": Suite("onto the mat whose number a sum makes", Variation(("place_on_mat",), meaning="sum")),
+    "categories": Suite("the fruit, the bird, the vehicle: a thing of no robot data", Variation(_DESCRIBED, blocks=(2, 5), meaning="category")),
+    "reasons": Suite("what a thirsty person wants: a thing of no robot data", Variation(_DESCRIBED, blocks=(2, 5), meaning="reason")),
+    "described-chains": Suite("two things in turn, both described", Variation(_DESCRIBED, tasks=(2, 2), blocks=(3, 5), meaning="category")),
     "chains": Suite("two or three things in turn", Variation(tasks=(2, 3))),
     "long-chains": Suite("four or five things in turn", Variation(tasks=(4, 5))),
 }  # fmt: skip

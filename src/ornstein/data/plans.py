@@ -1,0 +1,93 @@
+"""Instructions that tell a thing by what is known of it, and the same in plain words: what a robot says to itself before it acts.
+
+    in plain words: seize the extinct animal → pick up the dodo
+
+"Plan" in RT-2 (Zitkovich et al. 2023, §4.4). Made of lessons, so the robot's own data stay without such meanings.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from ornstein.assets.knowledge import concepts
+from ornstein.assets.tabletop import DIRECTIONS, language
+from ornstein.simulation.tabletop.splits import words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from ornstein.data.questions import Lesson, Question
+
+_OF_ONE_BLOCK = ("pick", "push", "place_in_bowl")
+_CHAINED = 0.3
+_NUMBER_WORDS = {word: k for k, word in enumerate(("one", "two", "three", "four", "five", "six", "seven", "eight"), 1)}
+
+
+class Plan(NamedTuple):
+    """An instruction, and the same in plain words: names for meanings, numbers for sums, the first wording of each skill."""
+
+    instruction: str
+    plain: str
+
+
+def plan_question(instruction: str) -> str:
+    """How a model is asked for the plan."""
+    return f"in plain words: {instruction.strip().rstrip('.?!')}"
+
+
+def plan_of(lesson: Lesson, rng: np.random.Generator) -> Plan | None:
+    """About what the lesson's picture shows; None where it has no meaning to tell."""
+    for question in lesson.questions:
+        meant = _named(question)
+        if meant is not None:
+            first = _told(*meant, rng)
+            if rng.random() >= _CHAINED:
+                return first
+            second = _plain(rng)
+            joint = _choice(language()["joints"]["seen"], rng)
+            return Plan(*(joint.format(first=a, second=b) for a, b in zip(first, second, strict=True)))
+    return None
+
+
+def _named(question: Question) -> tuple[str, str] | None:
+    """What a question means and what it is: ("extinct animal", "dodo"), ("5 minus 1", "4")."""
+    if question.kind == "concept":
+        (noun,) = (one.noun for one in concepts().values() if question.text.startswith(f"which one {one.question}?"))
+        return noun.removeprefix("the "), question.answer.split(",")[0].removeprefix("the ")
+    if question.kind == "sum place":
+        said = question.text.removeprefix("where is number ").removesuffix("?")
+        first, sign, second = said.split()
+        a, b = (_NUMBER_WORDS.get(term) or int(term) for term in (first, second))
+        return said, str(a + b if sign == "plus" else a - b)
+    return None
+
+
+def _told(meaning: str, name: str, rng: np.random.Generator) -> Plan:
+    if re.search(r" (plus|minus) ", meaning):
+        block = _choice(words("seen").objects, rng)
+        templates = language()["skills"]["place_on_mat"]["seen"]
+        return Plan(
+            _choice(templates, rng).format(object=block, mat=meaning), templates[0].format(object=block, mat=f"number {name}")
+        )
+    skill = _choice(_OF_ONE_BLOCK, rng)
+    return _both(skill, meaning, name, rng)
+
+
+def _plain(rng: np.random.Generator) -> Plan:
+    """A further task, of a thing that is called by its name."""
+    name = _choice(words("seen").objects, rng)
+    return _both(_choice(_OF_ONE_BLOCK, rng), name, name, rng)
+
+
+def _both(skill: str, called: str, name: str, rng: np.random.Generator) -> Plan:
+    templates, direction = language()["skills"][skill]["seen"], _choice(tuple(DIRECTIONS), rng)
+    ways = language()["directions"][direction]
+    said = _choice(templates, rng).format(object=called, direction=_choice(ways, rng))
+    return Plan(said, templates[0].format(object=name, direction=ways[0]))
+
+
+def _choice(options: Sequence[str], rng: np.random.Generator) -> str:
+    return options[int(rng.integers(len(options)))]
