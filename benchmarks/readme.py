@@ -54,7 +54,7 @@ def table(results: Path = RESULTS) -> str:
         ),
         ("robot, eight skills: the classical pipeline, usual scenes", _share(pipeline["all"])),
         (
-            "a small RT-1, learned in two hours on these cores, usual scenes",
+            "a small RT-1, learned in under two hours on two cores, usual scenes",
             _share(policy["suites"]["all"]),
         ),
         ("the same, told in wordings that it never read", _share(policy["suites"]["unseen-phrasing"])),
@@ -65,11 +65,13 @@ def table(results: Path = RESULTS) -> str:
         ("`ornstein --help`", f"{startup['help']['median']:.2f} s"),
     ]
     lines = ["| what | measured (95 % interval) |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]
-    hardware = pictures["hardware"]
+    where = ", ".join(
+        f"{what} on {record['hardware']['cores']} cores of {record['hardware']['machine'].split(',')[0]}"
+        for what, record in (("pictures", pictures), ("the small RT-1", policy))
+    )
     lines += [
         "",
-        f"On {hardware['cores']} cores ({hardware['machine']}); seeds, commands and all else in `benchmarks/results/`;"
-        " `make bench` measures again.",
+        f"Measured: {where}; seeds, commands, hardware and all else of every figure in `benchmarks/results/`; `make bench` measures again.",
     ]
     return "\n".join(lines)
 

@@ -153,6 +153,21 @@ def test_the_whole_is_every_pair_once_with_its_picture(views: PointedViews) -> N
     assert all(np.array_equal(whole.pictures[k], whole.pictures[k - 1]) for k in np.flatnonzero(np.diff(still_of) == 0) + 1)
 
 
+def test_a_still_comes_with_all_that_can_be_done_in_it(views: PointedViews) -> None:
+    """Each about as often as another; nothing that asks for what is not there."""
+    whole, of = views.whole()
+    doable = {view: [k for k in np.flatnonzero(of == view) if whole.there[k].all()] for view in np.unique(of)}
+    pictures, said, pointers = views.stills(np.arange(3000))
+    first = {whole.pictures[pairs[0]].tobytes(): view for view, pairs in doable.items()}
+    drawn = [first[picture.tobytes()] for picture in pictures]
+    for view, sentences, places in zip(drawn[:200], said, pointers, strict=False):
+        assert sentences == [whole.sentences[k] for k in doable[view]]
+        np.testing.assert_array_equal(places, whole.pointers[doable[view]])
+    counts = Counter(drawn)
+    assert set(counts) == set(doable)
+    assert sum((n - 50) ** 2 / 50 for n in counts.values()) < 100  # chi-square of 59 degrees of freedom: 98.3 at 0.1 %
+
+
 def test_mistakes_are_named(cache: Path, views: PointedViews, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="at least one view"):
         PointedViews(0, tmp_path)

@@ -20,7 +20,7 @@ from ornstein.policies import RT1Config
 from ornstein.policies.robot_speech import RobotSpeech
 from ornstein.recipes.rt1_examples import RT1Examples
 from ornstein.recipes.rt1_practice import Practice
-from ornstein.recipes.rt2_batches import RT2Batches, co_fine_tuning_loss
+from ornstein.recipes.rt2_batches import RT2Batches
 from ornstein.recipes.rt2_tabletop import RT2TabletopRecipe, begun, plan_of, train_rt2_tabletop
 from ornstein.recipes.vlm_emoji import trained_tokenizer
 from ornstein.training import initialise
@@ -114,18 +114,21 @@ def _stopping_at(kind: type, name: str, call: int) -> Iterator[None]:
 
 def test_a_step_shows_as_many_of_each_kind_as_is_said(recipe: RT2TabletopRecipe, examples: RT1Examples) -> None:
     speech = _speech(recipe, examples)
-    for share, stills in ((0.6, 0.5), (1.0, 0.0), (0.25, 1.0)):
+    for share, stills in ((0.6, 0.5), (1.0, 0.0), (0.25, 1.0), (0.5, 2.0)):
         batches = RT2Batches(replace(recipe, robot_share=share, stills=stills), examples, speech)
         found = batches.at(np.arange(40, 60))
         robots = round(20 * share)
         assert len(found["robot_pictures"]) == robots
         assert len(found.get("still_pictures", ())) == round(robots * stills)
         assert len(found.get("web_pictures", ())) == 20 - robots
-    # A picture is what its number says, whatever comes with it.
-    batches = RT2Batches(recipe, examples, speech)
-    whole, part = batches.at(np.arange(10)), batches.at(np.arange(5, 10))
-    assert torch.equal(whole["robot_pictures"][-3:], part["robot_pictures"])
-    assert torch.equal(whole["web_pictures"][-2:], part["web_pictures"])
+
+
+def test_a_picture_is_what_its_number_says_whoever_draws_the_rest(recipe: RT2TabletopRecipe, examples: RT1Examples) -> None:
+    """Several processes see together what one sees alone."""
+    batches = RT2Batches(recipe, examples, _speech(recipe, examples))
+    whole, parts = batches.at(np.arange(20)), [batches.at(np.arange(k, k + 5)) for k in range(0, 20, 5)]
+    for name in ("robot_pictures", "robot_state", "still_pictures", "web_pictures"):
+        assert torch.equal(whole[name], torch.cat([part[name] for part in parts if name in part])), name
 
 
 def test_what_is_asked_of_the_robot_is_in_the_data(recipe: RT2TabletopRecipe, examples: RT1Examples) -> None:
@@ -152,22 +155,20 @@ def _half_bins(examples: RT1Examples, bins: int) -> np.ndarray:
     return np.array([(channel.high - channel.low) / bins / 2 + 1e-6 for channel in examples.contract.action])
 
 
-def test_only_what_is_new_learns_where_that_is_asked_for(recipe: RT2TabletopRecipe, examples: RT1Examples) -> None:
+def test_only_what_is_new_learns_where_that_is_asked_for(
+    recipe: RT2TabletopRecipe, examples: RT1Examples, tmp_path: Path
+) -> None:
+    """Trained as users train it, decay and all."""
+    frozen = replace(recipe, learning="new", expert_width=0)
     base = ornstein.load(recipe.base, expect="vision-language")
-    frozen = replace(recipe, learning="new")
-    model = initialise(lambda: begun(frozen, base, examples), 0)
-    speech = RobotSpeech(model.tokenizer, examples.contract, pointers=True)
-    network = model.network
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    batch = RT2Batches(frozen, examples, speech).at(np.arange(5))
-    loss, _ = co_fine_tuning_loss(frozen, speech, network, batch, torch.Generator().manual_seed(0))
-    loss.backward()
-    torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 1.0).step()
-    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    before = initialise(lambda: begun(frozen, base, examples), frozen.speech.seed).network.state_dict()
+    trained = train_rt2_tabletop(frozen, tmp_path)
+    after, actions = trained.model.state_dict(), list(ornstein.load(tmp_path, expect="rt2").model.tokenizer.actions)
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert changed == {"tokens_in.weight", "state_in.weight", "state_in.bias"}
-    rows = (network.tokens_in.weight != before["tokens_in.weight"]).any(-1).nonzero()[:, 0].tolist()
-    assert set(rows) <= set(model.tokenizer.actions)
+    rows = (after["tokens_in.weight"] != before["tokens_in.weight"]).any(-1).nonzero()[:, 0].tolist()
     assert rows
+    assert set(rows) <= set(actions)
 
 
 def test_from_scratch_keeps_nothing_but_sizes(recipe: RT2TabletopRecipe, examples: RT1Examples) -> None:
@@ -189,6 +190,16 @@ def test_what_is_refused(recipe: RT2TabletopRecipe, tmp_path: Path) -> None:
         train_rt2_tabletop(replace(recipe, base="rt1-tabletop"), tmp_path / "other")
     with pytest.raises(DataError, match="need as many codes"):
         train_rt2_tabletop(replace(recipe, num_bins=3000), tmp_path / "bins")
+    for change, complaint in (
+        ({"expert_depth": 0}, "expert_depth"),
+        ({"expert_dropout": 1.5}, "expert_dropout"),
+        ({"views": 0}, "views"),
+        ({"disturbance": 2.0}, "disturbance"),
+    ):
+        with pytest.raises(DataError, match=complaint):
+            replace(recipe, **change)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="give a state_size of"):
+        train_rt2_tabletop(replace(recipe, state_size=99), tmp_path / "state")
     with pytest.raises(DataError, match="an expert decides by the places"):
         replace(recipe, pointers=False)
     train_rt2_tabletop(replace(recipe, pointers=False, expert_width=0, stills=0.0), tmp_path / "plain")

@@ -42,8 +42,6 @@ def act(
     """
     import json
 
-    import numpy as np
-
     import ornstein
     from ornstein.commands.looking import marked, require_picture, square_of
 
@@ -54,11 +52,9 @@ def act(
     require_picture(image)
     policy = ornstein.load(checkpoint, expect="rt2")
     policy.thinks = policy.thinks or think
-    (camera,), channels = policy.contract.cameras, policy.contract.state
+    (camera,) = policy.contract.cameras
     pixels = square_of(image, camera.height)
-    if state is not None and len(state) != len(channels):
-        raise DataError(f"the arm's state has {len(channels)} numbers ({', '.join(c.name for c in channels)}), got {len(state)}")
-    felt = _at_rest(policy.contract) if state is None else np.array(state, np.float32)
+    felt = _felt(policy.contract, state)
     action = policy.act({"pixels": {camera.name: pixels}, "agent_pos": felt, "instruction": instruction})
     assert policy.said is not None
     places = [] if policy.said.pointers is None else ((policy.said.pointers + 1) / 2 * camera.height).tolist()
@@ -66,27 +62,34 @@ def act(
         if not places:
             raise DataError(f"{checkpoint} does not say places before it acts: there is nothing to mark")
         marked(pixels, places).save(mark)
-    tokens = policy.model.tokenizer.decode(policy.tokens)
+    said = policy.model.tokenizer.decode(policy.tokens)
+    named = {channel.name: float(number) for channel, number in zip(policy.contract.action, action, strict=True)}
     if json_output:
-        named = {channel.name: float(number) for channel, number in zip(policy.contract.action, action, strict=True)}
-        print(json.dumps({"plan": policy.plan, "said": tokens, "places": places, "action": named, "doubt": policy.doubt}))
+        print(json.dumps({"plan": policy.plan, "said": said, "places": places, "action": named, "doubt": policy.doubt}))
         return 0
     if policy.plan:
         print(f"plan {policy.plan}")
     for what, (column, row) in zip(("takes what is at", "to"), places, strict=False):
         print(f"{what} column {column:.0f}, row {row:.0f} of {camera.height}")
-    print(f"says {tokens}")
-    for channel, number in zip(policy.contract.action, action, strict=True):
-        print(f"  {channel.name:<8}{number:+.4f} {channel.unit}")
+    print(f"says {said}")
+    for channel in policy.contract.action:
+        print(f"  {channel.name:<8}{named[channel.name]:+.4f} {channel.unit}")
     print(f"doubt {policy.doubt:.2f} nats a token")
     return 0
 
 
-def _at_rest(body: EmbodimentContract) -> NDArray[np.float32]:
-    """The arm's state where episodes begin."""
+def _felt(body: EmbodimentContract, state: tuple[float, ...] | None) -> NDArray[np.float32]:
+    """The arm's state as given, or where episodes begin."""
+    import numpy as np
+
     from ornstein.evaluation.trials import arm_of
     from ornstein.simulation.tabletop import TabletopEnv
 
+    if state is not None:
+        names = [channel.name for channel in body.state]
+        if len(state) != len(names):
+            raise DataError(f"the arm's state has {len(names)} numbers ({', '.join(names)}), got {len(state)}")
+        return np.array(state, np.float32)
     env = TabletopEnv(cameras={}, arm=arm_of(body))
     try:
         return env.reset(seed=0)[0]["agent_pos"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ornstein.assets.knowledge import concepts
 from ornstein.assets.tabletop import DIRECTIONS, language
+from ornstein.data.questions import place_tokens
 from ornstein.simulation.tabletop.splits import words
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _OF_ONE_BLOCK = ("pick", "push", "place_in_bowl")
 _CHAINED = 0.3
-_NUMBER_WORDS = {word: k for k, word in enumerate(("one", "two", "three", "four", "five", "six", "seven", "eight"), 1)}
 
 
 class Plan(NamedTuple):
@@ -41,7 +41,7 @@ def plan_question(instruction: str) -> str:
 def plan_of(lesson: Lesson, rng: np.random.Generator) -> Plan | None:
     """About what the lesson's picture shows; None where it has no meaning to tell."""
     for question in lesson.questions:
-        meant = _named(question)
+        meant = _named(lesson, question)
         if meant is not None:
             first = _told(*meant, rng)
             if rng.random() >= _CHAINED:
@@ -52,16 +52,14 @@ def plan_of(lesson: Lesson, rng: np.random.Generator) -> Plan | None:
     return None
 
 
-def _named(question: Question) -> tuple[str, str] | None:
+def _named(lesson: Lesson, question: Question) -> tuple[str, str] | None:
     """What a question means and what it is: ("extinct animal", "dodo"), ("5 minus 1", "4")."""
     if question.kind == "concept":
         (noun,) = (one.noun for one in concepts().values() if question.text.startswith(f"which one {one.question}?"))
         return noun.removeprefix("the "), question.answer.split(",")[0].removeprefix("the ")
     if question.kind == "sum place":
-        said = question.text.removeprefix("where is number ").removesuffix("?")
-        first, sign, second = said.split()
-        a, b = (_NUMBER_WORDS.get(term) or int(term) for term in (first, second))
-        return said, str(a + b if sign == "plus" else a - b)
+        (result,) = (item for item in lesson.picture.items if place_tokens(item.x, item.y) == question.answer)
+        return question.text.removeprefix("where is number ").removesuffix("?"), result.name
     return None
 
 

@@ -108,9 +108,10 @@ class PointedViews:
             self._things = np.load(folder / "things.npy", allow_pickle=False)
             self._places = np.load(folder / "places.npy", allow_pickle=False)
             self._said = [(int(view), str(text)) for view, text in json.loads((folder / "sentences.json").read_text("utf8"))]
+            #: Of each still, the pairs whose sentence can be done.
             self._about: dict[int, list[int]] = {}
-            for number, (view, _) in enumerate(self._said):
-                self._about.setdefault(view, []).append(number)
+            for number in np.flatnonzero(self._there.all(-1)).tolist():
+                self._about.setdefault(self._said[number][0], []).append(number)
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"cannot use the views in {folder}: {error}; delete that folder and start again") from error
 
@@ -125,11 +126,10 @@ class PointedViews:
     def stills(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], list[list[str]], list[NDArray[np.float32]]]:
         """Stills of these numbers of the stream, drawn uniformly, with all that is said of each and can be done: pictures (B, H, W, 3), sentences
         and their pointers (sentences, 2, 2)."""
-        firsts = [int(np.random.default_rng([self._seed, int(i), 43]).integers(len(self))) for i in indices]
-        views = [self._said[k][0] for k in firsts]
-        about = [[k for k in self._about[view] if self._there[k].all()] for view in views]
-        said = [[self._said[k][1] for k in pairs] for pairs in about]
-        return np.asarray(self._pictures[views]), said, [self._pointers[pairs] for pairs in about]
+        known = list(self._about)
+        views = [known[int(np.random.default_rng([self._seed, int(i), 43]).integers(len(known)))] for i in indices]
+        said = [[self._said[k][1] for k in self._about[view]] for view in views]
+        return np.asarray(self._pictures[views]), said, [self._pointers[self._about[view]] for view in views]
 
     def whole(self) -> tuple[PointedBatch, NDArray[np.int64]]:
         """Every pair once, and the number of its picture, (N,)."""

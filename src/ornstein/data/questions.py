@@ -27,6 +27,7 @@ from ornstein.data.web_pictures import (
     web_names,
     web_numbers,
 )
+from ornstein.simulation.tabletop.meanings import spoken_sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -42,7 +43,6 @@ PLACES = 64
 _HELD_OUT = 0.2
 #: Concepts with fewer members would lose what holds them together.
 _FEWEST_MEMBERS = 4
-_NUMBER_WORDS = dict(enumerate(("one", "two", "three", "four", "five", "six", "seven", "eight"), 1))
 _STREAMS = {"train": 0, "validation": 1, "held-out": 2}
 
 
@@ -319,10 +319,7 @@ class _Teller:
 
     def _sum(self) -> str:
         assert self.sum is not None
-        first, sign, second = self.sum
-        if self.rng.random() < 0.5:
-            return f"{_NUMBER_WORDS[first]} {sign} {_NUMBER_WORDS[second]}"
-        return f"{first} {sign} {second}"
+        return spoken_sum(*self.sum, self.rng)
 
     def side(self) -> Question | None:
         """What stands on one side of another, where nothing else does."""

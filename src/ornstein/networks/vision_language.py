@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int64
 
 _PLACE_OCTAVES = 5
+#: Tokens' vectors are what answers are chosen by: much smaller ones take hundreds of steps to grow (docs/lab-notes.md).
 _TOKEN_STD = 0.07
 
 
@@ -184,7 +185,7 @@ class VisionLanguageNetwork(nn.Module):
         """`read`, and the logits of where one head of a middle block looks from each token: a loss may tell it where."""
         looks: list[Tensor] = []
         read, _ = self._run(tokens, self._empty(seen), looks)
-        return read, looks[len(self.blocks) // 2]
+        return read, looks[0]
 
     def say(self, read: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:
         """Logits of the next token."""
@@ -229,9 +230,10 @@ class VisionLanguageNetwork(nn.Module):
         x_BLD = self.tokens_in(tokens) + self.positions[before:after]
         place = torch.arange(after, device=tokens.device)
         mask_LL = place <= place[before:, None]
-        own = []
+        own, middle = [], len(self.blocks) // 2
         for k, block in enumerate(self.blocks):
-            x_BLD, kept = block(x_BLD, mask_LL, cache.own[k] if cache.own else None, cache.places[k], looks)
+            told = looks if k == middle else None
+            x_BLD, kept = block(x_BLD, mask_LL, cache.own[k] if cache.own else None, cache.places[k], told)
             own.append(kept)
         return self.norm(x_BLD), DecoderCache(own, cache.places)
 

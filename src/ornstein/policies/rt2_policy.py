@@ -90,7 +90,7 @@ class RT2Policy:
         config = dict(checkpoint.config)
         try:
             tokenizer, pointers = TextTokenizer.from_json(config.pop("tokenizer")), bool(config.pop("pointers"))
-            head, thinks = config.pop("head", None), bool(config.pop("thinks", False))
+            head = config.pop("head", None)
             config["channels"], config["blocks"] = tuple(config["channels"]), tuple(config["blocks"])
             network = RT2Network(RT2Config(**config), head, None if head is None else checkpoint.contract)
         except (KeyError, TypeError, DataError, UnknownNameError) as error:
@@ -101,7 +101,6 @@ class RT2Policy:
             VisionLanguageModel(network, tokenizer),
             checkpoint.contract,
             pointers=pointers,
-            thinks=thinks,
             fingerprint=checkpoint.fingerprint,
             provenance=checkpoint.provenance,
             checkpoint_path=checkpoint.path,
@@ -152,7 +151,7 @@ class RT2Policy:
 
     def _by_expert(self, seen: Tensor, asked: Tensor, felt: Tensor) -> NDArray[np.float32]:
         assert self.network.head is not None
-        understood, tokens = self.network.understand(seen, asked, *self.speech.pattern[:2])
+        understood, tokens = self.network.understand(seen, asked, *self.speech.places)
         self.seen = understood[0]
         decided = self.network.decide(understood[:, None], felt.new_zeros(1, 0), felt[:, None])[:, 0]
         rng = torch.Generator(self._device).manual_seed(0)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ornstein.actions import HeadName
 from ornstein.policies import RT1Config
+from ornstein.recipes.recorded import RecordedDemonstrations
 from ornstein.recipes.rt1_examples import RT1Examples
 from ornstein.recipes.rt1_practice import learn_to_act, loaded
 from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, arm_optimization
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DiffusionPolicyTabletopRecipe:
+class DiffusionPolicyTabletopRecipe(RecordedDemonstrations):
     """Every hyper-parameter of the policy.
 
     eyes: a shipped RT-1, or the folder of one, that reads and sees. All else as in `RT1TabletopRecipe`; the arm learns from demonstrations alone.
@@ -38,15 +39,6 @@ class DiffusionPolicyTabletopRecipe:
     execute: int = 4
     ensemble_decay: float | None = None
     optimization: Optimization = field(default_factory=arm_optimization)
-    data: Path | None = None
-    also: tuple[Path, ...] = ()
-    weights: tuple[float, ...] = ()
-    cache: Path | None = None
-    episodes: int = 6000
-    data_seed: int = 0
-    disturbance: float = 0.05
-    vary: tuple[Literal["lights", "table", "camera", "sizes"], ...] = ("lights", "table")
-    plain: bool = True
     smoothing_bins: float = 1.5
     word_dropout: float = 0.2
     place_noise: float = 0.01

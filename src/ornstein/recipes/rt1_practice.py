@@ -10,6 +10,7 @@ import numpy as np
 from ornstein.actions import ChunkExecution, action_chunks
 from ornstein.core.errors import CheckpointError
 from ornstein.policies import RT1
+from ornstein.recipes.recorded import SUITE
 from ornstein.recipes.rt1_examples import READINGS, RT1Examples, readings
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from ornstein.simulation.tabletop import Scene, TabletopEnv
     from ornstein.training import Batch, Optimization, TrainResult
 
-#: The scenes that it learns from and is tried in.
-SUITE = "all"
 _PREVIEW_SIZE = 160
 
 

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from ornstein.actions import ChunkExecution, HeadName
-from ornstein.core.checks import require_at_least, require_seeds, require_shares
+from ornstein.core.checks import require_at_least, require_shares
 from ornstein.core.errors import DataError
-from ornstein.data.joined_datasets import shares
 from ornstein.policies import RT1Config
+from ornstein.recipes.recorded import RecordedDemonstrations
 from ornstein.recipes.rt1_corrections import Corrections, corrections, joined
 from ornstein.recipes.rt1_examples import RT1Examples
-from ornstein.recipes.rt1_practice import SUITE, described, learn_to_act, loaded
+from ornstein.recipes.rt1_practice import described, learn_to_act, loaded
 from ornstein.training import Optimization
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from ornstein.simulation.tabletop import Variation
     from ornstein.training import Batch, TrainResult
 
 
@@ -71,20 +70,17 @@ def arm_optimization() -> Optimization:
 
 
 @dataclass(frozen=True)
-class RT1TabletopRecipe:
+class RT1TabletopRecipe(RecordedDemonstrations):
     """Every hyper-parameter of the policy.
 
     action_head, num_bins: see `ornstein.actions.describe_head`. chunk: actions that are decided at a time. execute, ensemble_decay: how many of
     them are done before the next are decided, see `ornstein.actions.ChunkExecution`.
     reading, sight: of the first two stages; arm: of the third, on demonstrations, and of all rounds of corrections but the last; optimization: of
     the last.
-    data: the demonstrations' folder, recorded if it is missing; `data` in the run's folder unless given. also: more data sets of the same body.
-    weights: how often `data` and each of `also` is drawn from, in any unit ("1 1": as often as one another); by their sizes unless given.
-    episodes, data_seed, disturbance, vary, plain: of the recording; see `ornstein data generate --help`. views: stills for pointing, each with
+    data, also, weights, cache, episodes, data_seed, disturbance, vary, plain: see `RecordedDemonstrations`. views: stills for pointing, each with
     four sentences and one that asks for what is not there; a window brings `stills` of them along. 0: none. sentences: for learning to read. 0: no such stage.
     scenes: in which the expert corrects the policy, round by round; each round's advice joins that of those before, and asks for a skill the more
     often, the more often it was missed in the round before. None: the last stage is the third, from demonstrations alone.
-    cache: where decoded pictures and stills are kept; `cache` in the run's folder.
     smoothing_bins: see `ornstein.actions.BinsHead`. acting, color_jitter, word_dropout, place_noise: see `ornstein.policies.rt1_loss` and `decision_loss`.
     preview_episodes: validation scenes that are tried at every preview.
     """
@@ -99,15 +95,6 @@ class RT1TabletopRecipe:
     sight: Optimization = field(default_factory=_sight)
     arm: Optimization = field(default_factory=arm_optimization)
     optimization: Optimization = field(default_factory=lambda: replace(arm_optimization(), steps=8000))
-    data: Path | None = None
-    also: tuple[Path, ...] = ()
-    weights: tuple[float, ...] = ()
-    cache: Path | None = None
-    episodes: int = 6000
-    data_seed: int = 0
-    disturbance: float = 0.05
-    vary: tuple[Literal["lights", "table", "camera", "sizes"], ...] = ("lights", "table")
-    plain: bool = True
     views: int = 20_000
     stills: int = 3
     sentences: int = 24_000
@@ -120,12 +107,10 @@ class RT1TabletopRecipe:
     preview_episodes: int = 40
 
     def __post_init__(self) -> None:
-        require_seeds(data_seed=self.data_seed)
-        require_at_least(1, episodes=self.episodes, preview_episodes=self.preview_episodes, stills=self.stills)
+        super().__post_init__()
+        require_at_least(1, preview_episodes=self.preview_episodes, stills=self.stills)
         require_at_least(0, smoothing_bins=self.smoothing_bins, acting=self.acting, views=self.views, sentences=self.sentences)
         require_at_least(2, num_bins=self.num_bins)
-        if self.weights:
-            shares([1] * (1 + len(self.also)), self.weights)  # says what is wrong with them
         ChunkExecution(self.chunk, every=self.execute, ensemble_decay=self.ensemble_decay)  # says what is wrong with them
         require_at_least(0, place_noise=self.place_noise)
         if self.scenes and self.chunk > 1:
@@ -133,15 +118,7 @@ class RT1TabletopRecipe:
                 "the expert corrects one action at a time, and what it says along a policy's own way is no chunk: give --chunk 1, or no --scenes"
             )
         require_at_least(1, **{f"scenes of round {k}": count for k, count in enumerate(self.scenes, 1)})
-        require_shares(disturbance=self.disturbance, color_jitter=self.color_jitter, word_dropout=self.word_dropout)
-
-    @property
-    def look(self) -> Variation:
-        """What may vary in scenes that it learns from."""
-        from ornstein.simulation.tabletop import suite
-
-        axes: dict[str, Any] = dict.fromkeys(self.vary, True)
-        return replace(suite(SUITE).variation, **axes)
+        require_shares(color_jitter=self.color_jitter, word_dropout=self.word_dropout)
 
 
 def train_rt1_tabletop(recipe: RT1TabletopRecipe, out: Path, *, resume: bool = False) -> TrainResult:

@@ -32,15 +32,15 @@ class RT2Batches:
 
     def at(self, indices: np.ndarray) -> Batch:
         """Picture i is a function of (seed, i)."""
-        share = self._recipe.robot_share
-        # The number of the robot's among all before it; where it rises, a picture is one of them.
-        robots = np.floor((indices + 1) * share) > np.floor(indices * share)
+        # How many of the robot's there are before each, and of stills before each of those: where a count rises, there is one more.
+        before, after = _counts(indices, self._recipe.robot_share)
+        robots = after > before
+        stills = [np.arange(*ends) for ends in zip(*_counts(before[robots], self._recipe.stills), strict=True)]
         batch: Batch = {}
         if robots.any():
             batch |= self._acted(indices[robots])
-        stills = indices[robots][: round(robots.sum() * self._recipe.stills)]
-        if len(stills):
-            batch |= self._pointed(stills)
+        if any(len(some) for some in stills):
+            batch |= self._pointed(np.concatenate(stills))
         if not robots.all():
             batch |= self._asked(indices[~robots])
         return batch
@@ -93,6 +93,11 @@ class RT2Batches:
             "web_tokens": texts_of_all.tokens,
             "web_answered": texts_of_all.answered,
         }
+
+
+def _counts(numbers: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """How many of something that comes `rate` times with each there are before each of these numbers, and with it."""
+    return np.floor(numbers * rate).astype(np.int64), np.floor((numbers + 1) * rate).astype(np.int64)
 
 
 def co_fine_tuning_loss(

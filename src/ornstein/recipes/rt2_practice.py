@@ -104,5 +104,5 @@ def _understood(network: RT2Network, speech: RobotSpeech, examples: RT1Examples)
             pictures = torch.from_numpy(np.stack([examples.windows.pictures[row] for row in rows]))
             seen = network.with_state(network.see(pictures), torch.from_numpy(states[rows]))
             told = torch.tensor([tokens for _, tokens in batch])
-            found[rows] = network.understand(seen, told, *speech.pattern[:2])[0].numpy()
+            found[rows] = network.understand(seen, told, *speech.places)[0].numpy()
     return found

@@ -7,14 +7,15 @@ corrected, as RT-1's arm is. What is learned from what is one field each.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ornstein.core.checks import require_at_least, require_seeds, require_shares
+from ornstein.core.checks import require_at_least, require_shares
 from ornstein.core.errors import DataError, unknown_name
 from ornstein.language.text_tokenizer import ActionTokens
-from ornstein.policies import RT1Config
+from ornstein.policies import RT1Config, RT2Config
+from ornstein.recipes.recorded import RecordedDemonstrations
 from ornstein.recipes.rt1_corrections import Corrections, corrections, joined
 from ornstein.recipes.rt1_examples import RT1Examples
 from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe, arm_optimization
@@ -47,13 +48,13 @@ def _speech() -> Optimization:
 
 
 @dataclass(frozen=True)
-class RT2TabletopRecipe:
+class RT2TabletopRecipe(RecordedDemonstrations):
     """Every hyper-parameter of the policy.
 
     base: a shipped vision-language model, or the folder of one. start: "scratch" keeps its sizes and its tokenizer but none of its weights.
-    learning: what changes, all weights, or only what is new: the tokens of actions and what reads the arm's state.
+    learning: what changes, all weights, or only what is new, without decay: the tokens of actions and what reads the arm's state.
     robot_share: of a step's pictures, and of the loss, those of the robot's data; the rest comes with questions. 1 is fine-tuning without web data.
-    questions: about each of the others. stills: with each picture of an episode, so many that say where to, and not what to do.
+    questions: about each of the others. stills: with each picture of an episode so many, on average, that say where to, and not what to do.
     action_tokens: whether tokens are added or overwritten, see `TextTokenizer.with_actions`. num_bins: of each dimension. smoothing_bins: see `speech_loss`.
     pointers: whether it says where before it says what to do. state_size: numbers of the arm's state that it reads; 0 for none, as in the paper.
     plans: whether lessons also ask for what an instruction means in plain words, see `ornstein.data.plans`. without: concepts that the questions leave
@@ -83,25 +84,17 @@ class RT2TabletopRecipe:
     optimization: Optimization = field(default_factory=lambda: replace(arm_optimization(), steps=8000))
     scenes: tuple[int, ...] = (1000, 1000)
     place_noise: float = 0.01
-    data: Path | None = None
-    also: tuple[Path, ...] = ()
-    weights: tuple[float, ...] = ()
-    cache: Path | None = None
-    episodes: int = 6000
-    data_seed: int = 0
-    disturbance: float = 0.05
-    vary: tuple[Literal["lights", "table", "camera", "sizes"], ...] = ("lights", "table")
-    plain: bool = True
     views: int = 20_000
     color_jitter: float = 0.1
     preview_episodes: int = 40
 
     def __post_init__(self) -> None:
-        require_seeds(data_seed=self.data_seed)
+        super().__post_init__()
         require_shares(robot_share=self.robot_share)
         require_at_least(1, questions=self.questions)
         require_at_least(0, stills=self.stills, smoothing_bins=self.smoothing_bins, state_size=self.state_size)
-        require_at_least(0, expert_width=self.expert_width, place_noise=self.place_noise)
+        require_at_least(1 if self.stills else 0, views=self.views)
+        RT2Config(expert_width=self.expert_width, expert_depth=self.expert_depth, expert_dropout=self.expert_dropout)
         if self.expert_width and not self.pointers:
             raise DataError("an expert decides by the places that were said: give --pointers, or --expert-width 0")
         if self.robot_share == 0:
@@ -114,20 +107,8 @@ class RT2TabletopRecipe:
 
 def plan_of(recipe: RT2TabletopRecipe, network: RT1Config) -> RT1TabletopRecipe:
     """The recipe that records and keeps the same data, with a network that looks at pictures of that size."""
-    names = [
-        "data",
-        "also",
-        "weights",
-        "cache",
-        "episodes",
-        "data_seed",
-        "disturbance",
-        "vary",
-        "plain",
-        "color_jitter",
-        "num_bins",
-    ]
-    names += ["smoothing_bins", "preview_episodes", "arm", "optimization", "place_noise"]
+    names = [one.name for one in fields(RecordedDemonstrations)]
+    names += ["color_jitter", "num_bins", "smoothing_bins", "preview_episodes", "arm", "optimization", "place_noise"]
     settings: dict[str, Any] = {name: getattr(recipe, name) for name in names}
     views, scenes = recipe.views if recipe.stills else 0, recipe.scenes if recipe.expert_width else ()
     return RT1TabletopRecipe(**settings, network=network, views=views, sentences=0, scenes=scenes)
@@ -160,8 +141,7 @@ def train_rt2_tabletop(recipe: RT2TabletopRecipe, out: Path, *, resume: bool = F
         if k:
             seed, weights = recipe.data_seed + sum(rounds[: k - 1]), advice[-1].failures() if advice else None
             with main_process_first():
-                look = plan_of(recipe, RT1Config()).look
-                advice.append(corrections(before / "model", look, rounds[k - 1], seed, cache, weights=weights))
+                advice.append(corrections(before / "model", recipe.look, rounds[k - 1], seed, cache, weights=weights))
         optimization = recipe.optimization if arm == out else recipe.arm
         model = load(before, expect="rt2").model
         result = _learn_to_move(
@@ -183,7 +163,8 @@ def _learn_to_speak(
         model.network,
         lambda network, batch, rng: co_fine_tuning_loss(recipe, speech, network, batch, rng),
         batches.at,
-        recipe.speech,
+        # A frozen token has no gradient, but decay would shrink it all the same.
+        recipe.speech if recipe.learning == "all" else replace(recipe.speech, weight_decay=0.0),
         out,
         resume=resume,
         **_described(recipe, speech, model.network, fingerprint, examples),
@@ -257,7 +238,11 @@ def _described(
 
 
 def begun(recipe: RT2TabletopRecipe, base: VisionLanguageModel, examples: RT1Examples) -> VisionLanguageModel:
-    """What learning starts from; new parameters are drawn from torch's global generator."""
+    """What learning starts from; new parameters are drawn from torch's global generator.
+
+    Raises:
+        DataError: the data's arm has fewer numbers than should be read.
+    """
     import torch
 
     from ornstein.policies import VisionLanguageModel, with_actions
@@ -267,6 +252,9 @@ def begun(recipe: RT2TabletopRecipe, base: VisionLanguageModel, examples: RT1Exa
         base = VisionLanguageModel(fresh_network(base.network.config, base.tokenizer), base.tokenizer)
     model = with_actions(base, bins=recipe.num_bins, manner=recipe.action_tokens, state_size=recipe.state_size)
     network: RT2Network = model.network  # type: ignore[assignment]
+    known = len(examples.contract.state)
+    if recipe.state_size > known:
+        raise DataError(f"the arm's state has {known} numbers: give a state_size of {known} at most, not {recipe.state_size}")
     states = torch.from_numpy(examples.data.states[:, : recipe.state_size])
     network.state_mean.copy_(states.mean(0))
     network.state_std.copy_(states.std(0, correction=0).clamp_min(1e-3))

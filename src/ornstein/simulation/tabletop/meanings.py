@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from ornstein.assets.knowledge import Concept, concepts
 from ornstein.core.errors import DataError
 from ornstein.simulation.tabletop.instructions import Spoken
-from ornstein.simulation.tabletop.splits import held_out_pairs, words
+from ornstein.simulation.tabletop.splits import words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-    from ornstein.simulation.tabletop.scene import Block, Mat, Scene
+    from ornstein.simulation.tabletop.scene import Block, Mat, MatKind, Scene
 
 Meaning = Literal["name", "category", "reason", "symbol", "sum"]
 _TRIES = 500
 _LARGEST_TERM = 8
-_NUMBER_WORDS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight")
+NUMBER_WORDS = dict(enumerate(("one", "two", "three", "four", "five", "six", "seven", "eight"), 1))
 _KINDS = {"category": ("category",), "reason": ("attribute", "purpose")}
 
 
 class Meant(NamedTuple):
-    """Blocks and mats with names, and how each task speaks of its own."""
+    """Blocks and mats, and how each task speaks of its own."""
 
     blocks: tuple[Block, ...]
     mats: tuple[Mat, ...]
@@ -38,19 +38,23 @@ class Meant(NamedTuple):
 
 
 def meant(scene: Scene, rng: np.random.Generator, meaning: Meaning) -> Meant:
-    """Names for a scene that has none yet, so that what is asked for is told by that meaning, of one thing only.
+    """A scene of seen things with what is asked for made such as that meaning tells: of one thing only.
 
-    category, reason: every moved block is a web-only object that a concept is true of; it is false of all other blocks. symbol: web-only symbols
-    on the mats that are asked for. sum: the mats are numbered, and asked for by a sum. Else everything is of robot data.
+    category, reason: every moved block becomes a web-only object that a concept is true of; the other blocks become things of which it is false.
+    symbol: the mats that are asked for get web-only symbols, the others seen ones. sum: mats are numbered, and asked for by a sum. All else stays as it is.
 
     Raises:
         DataError: there is nothing in the scene that could be asked for so.
     """
-    if meaning in _KINDS:
-        return _by_concept(scene, rng, _KINDS[meaning])
-    if any(task.mat is None for task in scene.tasks):
-        raise DataError(f"the meaning {meaning!r} is one of mats: ask for place_on_mat alone")
-    return _by_mat(scene, rng, meaning)
+    match meaning:
+        case "name":
+            return Meant(scene.blocks, scene.mats, tuple(Spoken() for _ in scene.tasks))
+        case "category" | "reason":
+            return _by_concept(scene, rng, _KINDS[meaning])
+        case "symbol" | "sum":
+            if any(task.mat is None for task in scene.tasks):
+                raise DataError(f"the meaning {meaning!r} is one of mats: ask for place_on_mat alone")
+            return _by_symbol(scene, rng) if meaning == "symbol" else _by_sum(scene, rng)
 
 
 @lru_cache(maxsize=4)
@@ -87,50 +91,42 @@ def _by_concept(scene: Scene, rng: np.random.Generator, kinds: tuple[str, ...]) 
         if lone and len(rest) >= len(scene.blocks) - len(moved):
             drawn = iter(str(name) for name in rng.choice(rest, len(scene.blocks) - len(moved), replace=False))
             names = [targets[moved.index(k)] if k in moved else next(drawn) for k in range(len(scene.blocks))]
-            mats = _coloured(scene, rng)
+            blocks = tuple(dataclasses.replace(block, name=name) for block, name in zip(scene.blocks, names, strict=True))
             spoken = tuple(Spoken(block=concept.noun.removeprefix("the ")) for concept in chosen)
-            return Meant(_with_names(scene, names), mats, spoken)
+            return Meant(blocks, scene.mats, spoken)
     raise DataError(f"no {len(moved)} concepts are told apart by {len(scene.blocks)} blocks")
 
 
-def _by_mat(scene: Scene, rng: np.random.Generator, meaning: Meaning) -> Meant:
+def _by_symbol(scene: Scene, rng: np.random.Generator) -> Meant:
     asked = {task.mat for task in scene.tasks}
-    if meaning == "symbol":
-        web, seen = (list(words(split).symbols) for split in ("web_only", "seen"))
-        wanted = iter(str(name) for name in rng.choice(web, len(asked), replace=False))
-        others = iter(str(name) for name in rng.choice(seen, len(scene.mats) - len(asked), replace=False))
-        values = [next(wanted) if k in asked else next(others) for k in range(len(scene.mats))]
-        mats = tuple(dataclasses.replace(mat, kind="symbol", value=value) for mat, value in zip(scene.mats, values, strict=True))
-        spoken = tuple(Spoken() for _ in scene.tasks)
-    else:
-        values = [str(number) for number in rng.choice(words("seen").numbers, len(scene.mats), replace=False)]
-        mats = tuple(dataclasses.replace(mat, kind="number", value=value) for mat, value in zip(scene.mats, values, strict=True))
-        spoken = tuple(Spoken(mat=sum_of(int(mats[task.mat].value), rng)) for task in scene.tasks if task.mat is not None)
-    while True:
-        names = [str(name) for name in rng.choice(words("seen").objects, len(scene.blocks), replace=False)]
-        if not {(task.skill, names[task.block]) for task in scene.tasks if task.block is not None} & held_out_pairs():
-            return Meant(_with_names(scene, names), mats, spoken)
+    others = rng.choice(words("seen").symbols, len(scene.mats) - len(asked), replace=False).tolist()
+    wanted = rng.choice(words("web_only").symbols, len(asked), replace=False).tolist()
+    values = [(wanted if k in asked else others).pop() for k in range(len(scene.mats))]
+    return Meant(scene.blocks, _marked(scene, "symbol", values), tuple(Spoken() for _ in scene.tasks))
+
+
+def _by_sum(scene: Scene, rng: np.random.Generator) -> Meant:
+    values = rng.choice(words("seen").numbers, len(scene.mats), replace=False).tolist()
+    spoken = tuple(Spoken(mat=sum_of(int(values[task.mat]), rng)) for task in scene.tasks if task.mat is not None)
+    return Meant(scene.blocks, _marked(scene, "number", values), spoken)
+
+
+def _marked(scene: Scene, kind: MatKind, values: Sequence[str]) -> tuple[Mat, ...]:
+    return tuple(dataclasses.replace(mat, kind=kind, value=value) for mat, value in zip(scene.mats, values, strict=True))
 
 
 def sum_of(value: int, rng: np.random.Generator) -> str:
     """A sum or a difference that makes it, in words or digits: "two plus two", "5 minus 1"."""
     terms = [(first, "plus", value - first) for first in range(1, value)]
     terms += [(first, "minus", first - value) for first in range(value + 1, _LARGEST_TERM + 1)]
-    first, sign, second = terms[int(rng.integers(len(terms)))]
+    return spoken_sum(*terms[int(rng.integers(len(terms)))], rng)
+
+
+def spoken_sum(first: int, sign: str, second: int, rng: np.random.Generator) -> str:
+    """In words or in digits."""
     if rng.random() < 0.5:
-        return f"{_NUMBER_WORDS[first]} {sign} {_NUMBER_WORDS[second]}"
+        return f"{NUMBER_WORDS[first]} {sign} {NUMBER_WORDS[second]}"
     return f"{first} {sign} {second}"
-
-
-def _coloured(scene: Scene, rng: np.random.Generator) -> tuple[Mat, ...]:
-    colours = rng.choice(words("seen").colours, len(scene.mats), replace=False)
-    return tuple(
-        dataclasses.replace(mat, kind="colour", value=str(value)) for mat, value in zip(scene.mats, colours, strict=True)
-    )
-
-
-def _with_names(scene: Scene, names: Sequence[str]) -> tuple[Block, ...]:
-    return tuple(dataclasses.replace(block, name=name) for block, name in zip(scene.blocks, names, strict=True))
 
 
 def _one(options: Sequence[str], rng: np.random.Generator) -> str:

@@ -124,11 +124,8 @@ def sample_scene(seed: int, variation: Variation = Variation()) -> Scene:
         raise DataError(f"a scene needs a seed from 0 on, got {seed}")
     layout, naming, wording, looking = (np.random.default_rng([seed, stream]) for stream in (7, 8, 9, 10))
     scene = _laid_out(layout, variation)
-    if variation.meaning == "name":
-        blocks, mats = _named(scene, naming, variation)
-        spoken = None
-    else:
-        blocks, mats, spoken = meant(scene, naming, variation.meaning)
+    blocks, mats = _named(scene, naming, variation)
+    blocks, mats, spoken = meant(dataclasses.replace(scene, blocks=blocks, mats=mats), naming, variation.meaning)
     look = sample_look(looking, lights=variation.lights, table=variation.table, camera=variation.camera)
     size = float(looking.uniform(*BLOCK_SIZES)) if variation.sizes else scene.block_size
     sentence = instruct(scene.tasks, blocks, mats, wording, variation.phrasing, spoken)
