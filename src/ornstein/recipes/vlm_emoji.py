@@ -50,14 +50,14 @@ def _naming() -> Optimization:
 
 def _optimization() -> Optimization:
     return Optimization(
-        steps=5000,
+        steps=8000,
         batch_size=16,
-        learning_rate=1e-3,
+        learning_rate=1.5e-3,
         warmup_steps=100,
         weight_decay=0.02,
         ema_decay=0.998,
         checkpoint_every=250,
-        preview_every=2500,
+        preview_every=4000,
     )
 
 
