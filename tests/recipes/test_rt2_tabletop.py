@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -12,11 +13,11 @@ import pytest
 import torch
 
 import ornstein
-from ornstein.core.checkpoint import write_checkpoint
-from ornstein.core.errors import CheckpointError, DataError, UnknownNameError
+from ornstein.core.checkpoint import read_checkpoint, write_checkpoint
+from ornstein.core.errors import CheckpointError, DataError, MissingDependencyError, UnknownNameError
 from ornstein.data.demonstrations import record_demonstrations
 from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
-from ornstein.policies import RT1Config
+from ornstein.policies import RT1Config, RT2Config, RT2Network
 from ornstein.policies.robot_speech import RobotSpeech
 from ornstein.recipes.rt1_examples import RT1Examples
 from ornstein.recipes.rt1_practice import Practice
@@ -194,6 +195,7 @@ def test_what_is_refused(recipe: RT2TabletopRecipe, tmp_path: Path) -> None:
         ({"expert_depth": 0}, "expert_depth"),
         ({"expert_dropout": 1.5}, "expert_dropout"),
         ({"views": 0}, "views"),
+        ({"adapter_rank": 0}, "adapter_rank"),
         ({"disturbance": 2.0}, "disturbance"),
     ):
         with pytest.raises(DataError, match=complaint):
@@ -204,3 +206,39 @@ def test_what_is_refused(recipe: RT2TabletopRecipe, tmp_path: Path) -> None:
         replace(recipe, pointers=False)
     train_rt2_tabletop(replace(recipe, pointers=False, expert_width=0, stills=0.0), tmp_path / "plain")
     assert ornstein.load(tmp_path / "plain", expect="rt2").network.expert is None
+
+
+def test_adapters_learn_beside_a_frozen_model_and_are_merged(
+    recipe: RT2TabletopRecipe, examples: RT1Examples, tmp_path: Path
+) -> None:
+    """Of the old weights none changes while it trains (but for the rounding of what is kept); what is loaded computes the same without adapters; a second stage goes on from there."""
+    adapted = replace(recipe, learning="adapters", adapter_rank=2, speech=replace(recipe.speech, learning_rate=0.05))
+    base = ornstein.load(recipe.base, expect="vision-language")
+    before = initialise(lambda: begun(adapted, base, examples), adapted.speech.seed).network.state_dict()
+    train_rt2_tabletop(adapted, tmp_path)
+    stage = read_checkpoint(tmp_path / "speech" / "model")
+    after = {name: torch.as_tensor(value).float() for name, value in stage.tensors().items()}
+    new = ("tokens_in.weight", "state_in.weight", "state_in.bias")
+    changed = {name for name in after if not torch.allclose(after[name], before[name].float(), rtol=2e-3, atol=1e-4)}
+    assert changed == {name for name in after if "lora_" in name} | set(new)
+
+    loaded = ornstein.load(tmp_path / "speech", expect="rt2").network
+    assert loaded.config.adapter_rank == 0
+    assert not any("lora_" in name for name in loaded.state_dict())
+    config = {name: value for name, value in stage.config.items() if name not in ("tokenizer", "pointers")}
+    apart = RT2Network(RT2Config(**config))
+    apart.load_state_dict(after)
+    pictures = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    tokens = torch.tensor([base.tokenizer.encode("Q: what is this? A:")] * 2)
+    with torch.inference_mode():
+        one, other = (net.eval()(net.see(pictures), tokens) for net in (apart, loaded))
+        plain = base.network(base.network.see(pictures), tokens)
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert (other[..., : plain.shape[-1]] - plain).abs().max() > 1e-2
+    assert ornstein.load(tmp_path, expect="rt2").network.expert is not None
+
+
+def test_adapters_without_peft_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingDependencyError, match=r"ornstein\[lora\]"):
+        RT2Network(replace(RT2Config(**asdict(NETWORK)), adapter_rank=1))

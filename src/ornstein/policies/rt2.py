@@ -21,6 +21,7 @@ from ornstein.core.checks import require_at_least, require_shares
 from ornstein.core.errors import DataError
 from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
 from ornstein.networks.waves import waves_of
+from ornstein.policies.adapters import add_adapters, merge_adapters
 from ornstein.policies.looking import looking_loss
 from ornstein.policies.robot_speech import POINTERS, RobotSpeech
 from ornstein.policies.rt1_arms import STATE_OCTAVES, MLPArm, state_waves
@@ -38,22 +39,27 @@ if TYPE_CHECKING:
     from ornstein.language.text_tokenizer import ActionTokens
 
 
+#: The parts whose layers get adapters.
+ADAPTED = ("vision", "blocks")
+
+
 @dataclass(frozen=True)
 class RT2Config(VisionLanguageConfig):
     """state_size: numbers of the arm's state that the decoder sees as one more place; 0 feeds none, as in the paper.
 
     expert_width, expert_depth, expert_dropout: of the `MLPArm` that decides from what the model said and felt; a width of 0 is the paper's RT-2, which
-    says its actions token by token.
+    says its actions token by token. adapter_rank: of the `add_adapters` with which it learns to act; 0 once they are merged, and without.
     """
 
     state_size: int = 7
     expert_width: int = 0
     expert_depth: int = 2
     expert_dropout: float = 0.1
+    adapter_rank: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(0, state_size=self.state_size, expert_width=self.expert_width)
+        require_at_least(0, state_size=self.state_size, expert_width=self.expert_width, adapter_rank=self.adapter_rank)
         require_at_least(1, expert_depth=self.expert_depth)
         require_shares(expert_dropout=self.expert_dropout)
 
@@ -92,6 +98,19 @@ class RT2Network(VisionLanguageNetwork):
                 config.width, POINTERS, config.width, size, config.expert_width, config.expert_depth, config.expert_dropout
             )
             self.head = build_head(dict(head), config.expert_width, contract)
+        if config.adapter_rank:
+            add_adapters(self, ADAPTED, config.adapter_rank)
+
+    def adapt(self, rank: int) -> None:
+        """Add adapters, which alone then learn."""
+        add_adapters(self, ADAPTED, rank)
+        self.config = replace(self.config, adapter_rank=rank)
+
+    def merge(self) -> None:
+        """Let its layers be what they are with their adapters, if it has any."""
+        if self.config.adapter_rank:
+            merge_adapters(self)
+            self.config = replace(self.config, adapter_rank=0)
 
     @torch.no_grad()
     def understand(

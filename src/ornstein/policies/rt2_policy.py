@@ -96,6 +96,7 @@ class RT2Policy:
         except (KeyError, TypeError, DataError, UnknownNameError) as error:
             raise CheckpointError(f"the configuration of {checkpoint.path} does not fit an RT-2: {error}") from error
         load_strictly(network, checkpoint)
+        network.merge()
         network.eval().requires_grad_(requires_grad=False).to(device)
         return cls(
             VisionLanguageModel(network, tokenizer),

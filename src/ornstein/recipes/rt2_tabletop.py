@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ornstein.training import TrainResult
 
 Start = Literal["base", "scratch"]
-Learning = Literal["all", "new"]
+Learning = Literal["all", "new", "adapters"]
 
 
 def _speech() -> Optimization:
@@ -52,7 +52,8 @@ class RT2TabletopRecipe(RecordedDemonstrations):
     """Every hyper-parameter of the policy.
 
     base: a shipped vision-language model, or the folder of one. start: "scratch" keeps its sizes and its tokenizer but none of its weights.
-    learning: what changes, all weights, or only what is new, without decay: the tokens of actions and what reads the arm's state.
+    learning: what changes: all weights; or only what is new, without decay: the tokens of actions and what reads the arm's state; or that and adapters of low
+    rank beside all else (LoRA). adapter_rank: of those.
     robot_share: of a step's pictures, and of the loss, those of the robot's data; the rest comes with questions. 1 is fine-tuning without web data.
     questions: about each of the others. stills: with each picture of an episode so many, on average, that say where to, and not what to do.
     action_tokens: whether tokens are added or overwritten, see `TextTokenizer.with_actions`. num_bins: of each dimension. smoothing_bins: see `speech_loss`.
@@ -66,6 +67,7 @@ class RT2TabletopRecipe(RecordedDemonstrations):
     base: str = "vlm-emoji"
     start: Start = "base"
     learning: Learning = "all"
+    adapter_rank: int = 16
     robot_share: float = 0.66
     questions: int = 4
     stills: float = 0.5
@@ -91,7 +93,7 @@ class RT2TabletopRecipe(RecordedDemonstrations):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_shares(robot_share=self.robot_share)
-        require_at_least(1, questions=self.questions)
+        require_at_least(1, questions=self.questions, adapter_rank=self.adapter_rank)
         require_at_least(0, stills=self.stills, smoothing_bins=self.smoothing_bins, state_size=self.state_size)
         require_at_least(1 if self.stills else 0, views=self.views)
         RT2Config(expert_width=self.expert_width, expert_depth=self.expert_depth, expert_dropout=self.expert_dropout)
@@ -241,7 +243,7 @@ def begun(recipe: RT2TabletopRecipe, base: VisionLanguageModel, examples: RT1Exa
     """What learning starts from; new parameters are drawn from torch's global generator.
 
     Raises:
-        DataError: the data's arm has fewer numbers than should be read.
+        DataError: the data's arm has fewer numbers than should be read. MissingDependencyError: adapters need peft.
     """
     import torch
 
@@ -260,13 +262,15 @@ def begun(recipe: RT2TabletopRecipe, base: VisionLanguageModel, examples: RT1Exa
     network.state_std.copy_(states.std(0, correction=0).clamp_min(1e-3))
     network.requires_grad_(recipe.learning == "all")
     network.aids.requires_grad_(requires_grad=False)  # naming was its first stage
-    if recipe.learning == "new":
-        _only_what_is_new(network, model.tokenizer.actions)
+    if recipe.learning == "adapters":
+        network.adapt(recipe.adapter_rank)
+    if recipe.learning != "all":
+        _learn_what_is_new(network, model.tokenizer.actions)
     return model
 
 
-def _only_what_is_new(network: RT2Network, actions: tuple[int, ...]) -> None:
-    """The state's way in, and of the tokens' vectors those of actions."""
+def _learn_what_is_new(network: RT2Network, actions: tuple[int, ...]) -> None:
+    """The state's way in learns, and of the tokens' vectors those of actions."""
     import torch
 
     if network.state_in is not None:
