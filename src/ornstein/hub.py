@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from ornstein.core.checkpoint import Checkpoint, read_checkpoint
+from ornstein.core.checkpoint import Checkpoint, foreign_family, foreign_fingerprint, read_checkpoint
 from ornstein.core.errors import CheckpointError, unknown_name
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def load(name_or_folder: str | Path, *, expect: str | None = None, device: Devic
     `RT2Policy`, `ModularPolicy`, `PixelDiffusion`, `GAN`, `VAE` or `VisionLanguageModel`.
 
     Args:
-        name_or_folder: a bundled name ("text-to-image"), or a folder: a checkpoint, or a run with one in `model/`.
+        name_or_folder: a bundled name ("text-to-image"), or a folder: a checkpoint, a run with one in `model/`, or a vision-language model that the
+            transformers library saved.
         expect: refuse other kinds than this one of `KINDS`. "vision-language" takes an RT-2 too, and gives the model that answers in it.
         device: where it computes: "cpu", "cuda", ….
 
@@ -80,6 +81,11 @@ def load(name_or_folder: str | Path, *, expect: str | None = None, device: Devic
         UnknownNameError: neither; the nearest names are offered.
         CheckpointError: it is damaged, or not of the kind expected.
     """
+    folder = _folder(name_or_folder)
+    if foreign_family(folder) is not None and expect in (None, "vision-language"):
+        from ornstein.policies import VisionLanguageModel
+
+        return VisionLanguageModel.from_transformers(folder).requires_grad_(requires_grad=False).to(device)
     checkpoint = find_checkpoint(name_or_folder, expect_kind=expect)
     if checkpoint.kind == "autoencoder":
         from ornstein.images import load_autoencoder
@@ -102,7 +108,13 @@ def find_checkpoint(name_or_folder: str | Path, *, expect_kind: str | None = Non
     """The verified checkpoint behind a name or folder, its model not built. Arguments and errors as for `load`."""
     if expect_kind is not None and expect_kind not in KINDS:
         raise unknown_name("kind of checkpoint", expect_kind, KINDS)
-    checkpoint = read_checkpoint(_folder(name_or_folder))
+    folder = _folder(name_or_folder)
+    family = foreign_family(folder)
+    if family is not None:
+        raise CheckpointError(
+            f"{name_or_folder} holds a {family} model of the transformers library, not a checkpoint of ornstein"
+        )
+    checkpoint = read_checkpoint(folder)
     if expect_kind is not None and checkpoint.kind not in (expect_kind, *_SERVES.get(expect_kind, ())):
         fitting = [name for name in bundled_names() if _kind(BUNDLED / name) == expect_kind]
         remedy = f", for instance {' or '.join(fitting)}" if fitting else ""
@@ -110,6 +122,12 @@ def find_checkpoint(name_or_folder: str | Path, *, expect_kind: str | None = Non
             f"{name_or_folder} holds a model of kind {checkpoint.kind!r}, but one of kind {expect_kind!r} is needed here{remedy}"
         )
     return checkpoint
+
+
+def fingerprint_of(name_or_folder: str | Path) -> str:
+    """What tells one model from another, of whatever format. Arguments and errors as for `load`."""
+    folder = _folder(name_or_folder)
+    return find_checkpoint(folder).fingerprint if foreign_family(folder) is None else foreign_fingerprint(folder)
 
 
 def _folder(name_or_folder: str | Path) -> Path:

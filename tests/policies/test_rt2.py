@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +25,6 @@ from ornstein.policies import (
     robot_texts,
     speech_loss,
     with_actions,
-    with_expert,
 )
 from ornstein.policies.robot_speech import RobotSpeech
 from ornstein.simulation.tabletop import contract
@@ -196,7 +196,8 @@ def with_arm(model: VisionLanguageModel) -> VisionLanguageModel:
     head = {"kind": "bins", "length": 1, "bins": {"num_bins": 32}}
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        network = with_expert(model.network, 16, 1, 0.5, head, BODY)  # type: ignore[arg-type]
+        network = copy.deepcopy(model.network)
+        network.add_expert(16, 1, 0.5, head, BODY)  # type: ignore[operator]
         for parameter in (*network.expert.parameters(), *network.head.parameters()):  # type: ignore[union-attr]
             torch.nn.init.normal_(parameter, std=0.4)
     return VisionLanguageModel(network.eval().requires_grad_(requires_grad=False), TOKENIZER.with_actions(32, "extend"))
@@ -224,7 +225,7 @@ def test_what_is_understood_is_said_token_by_token(model: VisionLanguageModel) -
         assert said[row].tolist() == tokens[len(question) :]
         np.testing.assert_allclose(understood[row, 1:, -2:].flatten(), places, atol=1e-5)
         for kept, upto in zip(understood[row], (len(question), len(question) + 2, len(question) + 4), strict=True):
-            read = network.read(seen[row : row + 1], torch.tensor([tokens[:upto]]))[0, -1]
+            read = network.read_and_look(seen[row : row + 1], torch.tensor([tokens[:upto]]))[0][0, -1]
             torch.testing.assert_close(kept[:-2], read, atol=1e-4, rtol=1e-4)
     assert (understood[:, 0, -2:] == 0).all()
 

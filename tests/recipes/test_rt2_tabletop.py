@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.policies.foreign import save_model
 
 import ornstein
 from ornstein.core.checkpoint import read_checkpoint, write_checkpoint
@@ -242,3 +244,23 @@ def test_adapters_without_peft_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingDependencyError, match=r"ornstein\[lora\]"):
         RT2Network(replace(RT2Config(**asdict(NETWORK)), adapter_rank=1))
+
+
+@pytest.mark.parametrize(("family", "learning"), [("smolvlm", "adapters"), ("paligemma", "all")])
+def test_anothers_model_learns_to_act(recipe: RT2TabletopRecipe, tmp_path: Path, family: str, learning: str) -> None:
+    """One path is another; what comes out is a checkpoint that needs no other folder, acts and answers."""
+    base = save_model(family, tmp_path / "base")
+    foreign = replace(recipe, base=str(base), learning=learning, adapter_rank=2)  # type: ignore[arg-type]
+    train_rt2_tabletop(foreign, tmp_path / "run")
+    shutil.rmtree(base)
+    policy = ornstein.load(tmp_path / "run", expect="rt2")
+    state = np.zeros(len(policy.contract.state), np.float32)
+    action = policy.act({"pixels": {"front": np.zeros((128, 128, 3), np.uint8)}, "agent_pos": state, "instruction": "pick it up"})
+    assert action.shape == (7,)
+    assert policy.model.answer(np.zeros((1, 128, 128, 3), np.uint8), ["what is this?"], most=3)
+    part = {"smolvlm": "text_model", "paligemma": "language_model"}[family]
+    before, after = (
+        read_checkpoint(tmp_path / "run" / stage / "model").tensors()[f"backbone.model.{part}.norm.weight"]
+        for stage in ("speech", ".")
+    )
+    np.testing.assert_array_equal(before, after)  # the expert's practice changes nothing of the model

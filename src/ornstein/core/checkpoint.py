@@ -149,6 +149,22 @@ def read_checkpoint(folder: Path, *, expect_kind: str | None = None) -> Checkpoi
     )
 
 
+def foreign_family(folder: Path) -> str | None:
+    """What the transformers library calls the kind of the model that it saved in a folder; None if there is none."""
+    try:
+        settings = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    found = settings.get("model_type") if isinstance(settings, dict) and "format" not in settings else None
+    return found if isinstance(found, str) else None
+
+
+def foreign_fingerprint(folder: Path) -> str:
+    """16 hexadecimal digits of all that the transformers library saved in a folder."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return hashlib.sha256(json.dumps([[path.name, _sha256(path)] for path in files]).encode()).hexdigest()[:16]
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / _CONFIG
     if not path.is_file():

@@ -37,13 +37,15 @@ class TextTokenizer:
 
     codes: the byte-pair vocabulary, as `tokenizers` writes it. special: tokens of their own, never the outcome of text that does not spell them.
     counts: how often each token came in the training text, by number. actions: the numbers of the action tokens, bin by bin; empty before
-    `with_actions`.
+    `with_actions`. pad_token, end_token: how padding and an answer's end are written.
     """
 
     codes: str = field(repr=False)
     special: tuple[str, ...]
     counts: tuple[int, ...] = field(repr=False)
     actions: tuple[int, ...] = ()
+    pad_token: str = PAD
+    end_token: str = END
 
     def __post_init__(self) -> None:
         from tokenizers import Tokenizer
@@ -54,13 +56,13 @@ class TextTokenizer:
             raise DataError(f"not a byte-pair vocabulary: {error}") from error
         loaded.encode_special_tokens = True  # a text that spells "<end>" does not end there
         numbers = loaded.get_vocab(with_added_tokens=True)
-        missing = [token for token in (PAD, END, *self.special) if token not in numbers]
+        missing = [token for token in (self.pad_token, self.end_token, *self.special) if token not in numbers]
         if missing or len(self.counts) != len(numbers) or sorted(numbers.values()) != list(range(len(numbers))):
             raise DataError(f"not a tokenizer: {missing[:3] or 'its counts'} do not fit its {len(numbers)} tokens")
         object.__setattr__(self, "_tokenizer", loaded)
         object.__setattr__(self, "size", len(numbers))
-        object.__setattr__(self, "pad", numbers[PAD])
-        object.__setattr__(self, "end", numbers[END])
+        object.__setattr__(self, "pad", numbers[self.pad_token])
+        object.__setattr__(self, "end", numbers[self.end_token])
 
     #: Different tokens; the numbers of padding and of an answer's end.
     size: int = field(init=False, repr=False, compare=False)
@@ -165,11 +167,12 @@ class TextTokenizer:
         return replace(self, codes=_plain(json.dumps(data)), counts=tuple(counts), actions=tuple(chosen))
 
     def _least_frequent(self, data: dict[str, Any], bins: int) -> tuple[list[int], set[str]]:
-        """Numbers and texts of codes that may go: neither bytes nor special tokens, nor codes that one that stays is built from."""
-        needed = {part for pair in data["model"]["merges"] for part in pair}
+        """Numbers and texts of codes that may go: those that two others make and that none which stays is built from. So bytes and special tokens stay."""
+        pairs = data["model"]["merges"]
+        needed = {part for pair in pairs for part in pair} | {token["content"] for token in data["added_tokens"]}
         vocabulary = data["model"]["vocab"]
-        marks = {PAD, END, *self.special}
-        spare = [token for token in vocabulary if token not in needed and token not in marks and len(token) > 1]
+        made = {pair[0] + pair[1] for pair in pairs}
+        spare = [token for token in vocabulary if token in made and token not in needed]
         if len(spare) < bins:
             raise DataError(
                 f"{bins} bins need as many codes that nothing is built from; there are {len(spare)}: train a larger vocabulary, or extend it"
@@ -179,7 +182,7 @@ class TextTokenizer:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a checkpoint's configuration."""
-        return {name: getattr(self, name) for name in ("codes", "special", "counts", "actions")}
+        return {name: getattr(self, name) for name in ("codes", "special", "counts", "actions", "pad_token", "end_token")}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TextTokenizer:
@@ -189,7 +192,7 @@ class TextTokenizer:
             DataError: a key is missing or unknown, or a value is impossible.
         """
         try:
-            fields: dict[str, Any] = {name: value if name == "codes" else tuple(value) for name, value in data.items()}
+            fields: dict[str, Any] = {name: value if isinstance(value, str) else tuple(value) for name, value in data.items()}
             return cls(**fields)
         except TypeError as error:
             raise DataError(f"not a tokenizer: {error}") from error

@@ -23,12 +23,11 @@ from ornstein.networks.attention import MLP, Attention
 from ornstein.networks.causal_transformer import CausalBlock
 from ornstein.networks.dit import sincos_positions
 from ornstein.networks.film_convnet import DOWNSAMPLING, NORM_GROUPS, FiLMConvNet
+from ornstein.networks.speaking import SpeakingNetwork
 from ornstein.networks.waves import waves
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jaxtyping import Float, Int64
+    from jaxtyping import Bool, Float, Int64
 
 _PLACE_OCTAVES = 5
 #: Tokens' vectors are what answers are chosen by: much smaller ones take hundreds of steps to grow (docs/lab-notes.md).
@@ -112,9 +111,10 @@ class PlaceNaming(nn.Module):
         self.thing, self.name = nn.Linear(features, size), nn.Linear(name_size, size)
 
 
-class VisionLanguageNetwork(nn.Module):
-    """`see` a picture once, then ask about it as often as one likes."""
+class VisionLanguageNetwork(SpeakingNetwork):
+    """Our own."""
 
+    config: VisionLanguageConfig
     where: Tensor
 
     def __init__(self, config: VisionLanguageConfig) -> None:
@@ -132,14 +132,7 @@ class VisionLanguageNetwork(nn.Module):
         nn.init.normal_(self.tokens_in.weight, std=_TOKEN_STD)
 
     def see(self, pictures: Tensor) -> Float[Tensor, "batch places features"]:
-        """What a picture shows, for the decoder.
-
-        Args:
-            pictures: uint8 (B, H, W, 3), or floats in [0, 1], (B, 3, H, W).
-
-        Raises:
-            DataError: another size.
-        """
+        """See `SpeakingNetwork`."""
         return self.at_places(self.look(pictures))
 
     def at_places(self, features: Float[Tensor, "batch places features"]) -> Float[Tensor, "batch places width"]:
@@ -149,7 +142,7 @@ class VisionLanguageNetwork(nn.Module):
         return seen
 
     def look(self, pictures: Tensor) -> Float[Tensor, "batch places features"]:
-        """What the encoder alone makes of it."""
+        """What the encoder alone makes of pictures, given as for `see`."""
         if pictures.dtype == torch.uint8:
             pictures = pictures.movedim(-1, 1).float() / 255
         side = self.config.image_size
@@ -158,33 +151,15 @@ class VisionLanguageNetwork(nn.Module):
         features: Tensor = self.vision(pictures)
         return features
 
-    def forward(
-        self, seen: Float[Tensor, "pictures places features"], tokens: Int64[Tensor, "texts tokens"]
-    ) -> Float[Tensor, "texts tokens vocabulary"]:
-        """Logits of the token after each.
-
-        Args:
-            seen: of `see`. tokens: as many texts about each picture, in the pictures' order. Shorter ones are padded behind their end with any
-                token: what comes after has no influence.
-
-        Raises:
-            DataError: more tokens than the context holds, or texts that are not as many for each picture.
-        """
-        return self.say(self.read(seen, tokens))
-
-    def read(
-        self, seen: Float[Tensor, "pictures places features"], tokens: Int64[Tensor, "texts tokens"]
-    ) -> Float[Tensor, "texts tokens width"]:
-        """What `say` makes the logits of: a loss may leave out most places."""
-        read, _ = self._run(tokens, self._empty(seen))
-        return read
-
     def read_and_look(
-        self, seen: Float[Tensor, "pictures places features"], tokens: Int64[Tensor, "texts tokens"]
+        self,
+        seen: Float[Tensor, "pictures places features"],
+        tokens: Int64[Tensor, "texts tokens"],
+        answered: Bool[Tensor, "texts tokens"] | None = None,
     ) -> tuple[Float[Tensor, "texts tokens width"], Float[Tensor, "texts tokens places"]]:
-        """`read`, and the logits of where one head of a middle block looks from each token: a loss may tell it where."""
+        """See `SpeakingNetwork`; every token reads what came before it, so where answers begin makes no difference."""
         looks: list[Tensor] = []
-        read, _ = self._run(tokens, self._empty(seen), looks)
+        read, _ = self._run(tokens, self.open(seen), looks)
         return read, looks[0]
 
     def say(self, read: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:
@@ -192,33 +167,24 @@ class VisionLanguageNetwork(nn.Module):
         logits: Tensor = read @ self.tokens_in.weight.T
         return logits.float()
 
-    def begin(
-        self, seen: Float[Tensor, "pictures places features"], tokens: Int64[Tensor, "texts tokens"]
-    ) -> tuple[Float[Tensor, "texts vocabulary"], DecoderCache]:
-        """Logits of the token after a text, and what `go_on` needs. All texts are of one length."""
-        read, cache = self._run(tokens, self._empty(seen))
-        return self.say(read[:, -1]), cache
-
-    def go_on(
-        self, tokens: Int64[Tensor, " texts"], cache: DecoderCache
-    ) -> tuple[Float[Tensor, "texts vocabulary"], DecoderCache]:
-        """The same after one token more; equals reading all anew (tested)."""
-        read, cache = self._run(tokens[:, None], cache)
-        return self.say(read[:, -1]), cache
-
-    @torch.no_grad()
-    def order_tokens(self, tokens: Sequence[int]) -> None:
-        """Let these tokens' vectors begin as those of a scale: neighbours alike, by waves along it, mixed at random by torch's global generator.
-
-        Tokens of places and of actions' bins are numbers; as unrelated words, each would have to be learnt by itself.
-        """
-        scale = torch.linspace(-1, 1, len(tokens))[:, None]
-        code = waves(scale, _PLACE_OCTAVES)
-        mixed = code @ torch.randn(code.shape[-1], self.config.width) * code.shape[-1] ** -0.5
-        self.tokens_in.weight[list(tokens)] = mixed * _TOKEN_STD / mixed.std()
-
-    def _empty(self, seen: Tensor) -> DecoderCache:
+    def open(self, seen: Float[Tensor, "pictures places features"]) -> DecoderCache:
+        """Each block's keys and values of the picture's places."""
         return DecoderCache([], [block.look(seen) for block in self.blocks])  # type: ignore[operator]
+
+    def follow(
+        self, tokens: Int64[Tensor, "texts tokens"], cache: DecoderCache
+    ) -> tuple[Float[Tensor, "texts tokens width"], DecoderCache]:
+        """See `SpeakingNetwork`."""
+        return self._run(tokens, cache)
+
+    def token_vectors(self) -> list[nn.Parameter]:
+        """One of each: tokens are said by what they are read as."""
+        vectors: nn.Parameter = self.tokens_in.weight  # type: ignore[assignment]
+        return [vectors]
+
+    def token_std(self) -> float:
+        """As all of them began."""
+        return _TOKEN_STD
 
     def _run(self, tokens: Tensor, cache: DecoderCache, looks: list[Tensor] | None = None) -> tuple[Tensor, DecoderCache]:
         before = cache.own[0][0].shape[2] if cache.own else 0

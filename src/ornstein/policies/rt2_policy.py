@@ -12,9 +12,10 @@ from ornstein.core.errors import CheckpointError, DataError, UnknownNameError
 from ornstein.data.plans import plan_question
 from ornstein.language import TextTokenizer
 from ornstein.networks.weight_files import load_strictly
+from ornstein.policies.acting import ActingNetwork
 from ornstein.policies.observations import checked
 from ornstein.policies.robot_speech import POINTERS, RobotSpeech, Said
-from ornstein.policies.rt2 import RT2Config, RT2Network
+from ornstein.policies.rt2 import acting_network
 from ornstein.policies.vision_language import VisionLanguageModel
 
 if TYPE_CHECKING:
@@ -53,13 +54,13 @@ class RT2Policy:
             DataError: the contract is of another body, the tokenizer has no action tokens, or an expert would hear no places.
         """
         config = model.network.config
-        if not isinstance(model.network, RT2Network):
+        if not isinstance(model.network, ActingNetwork):
             raise DataError("this vision-language model was never taught to act")
         if len(contract.cameras) != 1 or {contract.cameras[0].height, contract.cameras[0].width} != {config.image_size}:
             raise DataError(f"this RT-2 sees one camera of {config.image_size} px, the contract has {contract.cameras}")
-        if len(contract.state) < model.network.config.state_size:
+        if len(contract.state) < model.network.acting.state_size:
             raise DataError(
-                f"this RT-2 reads {model.network.config.state_size} numbers of the arm's state, the contract has {len(contract.state)}"
+                f"this RT-2 reads {model.network.acting.state_size} numbers of the arm's state, the contract has {len(contract.state)}"
             )
         if model.network.expert is not None and not pointers:
             raise DataError("an expert decides by the places that were said: this RT-2 says none")
@@ -91,8 +92,7 @@ class RT2Policy:
         try:
             tokenizer, pointers = TextTokenizer.from_json(config.pop("tokenizer")), bool(config.pop("pointers"))
             head = config.pop("head", None)
-            config["channels"], config["blocks"] = tuple(config["channels"]), tuple(config["blocks"])
-            network = RT2Network(RT2Config(**config), head, None if head is None else checkpoint.contract)
+            network = acting_network(config, head, None if head is None else checkpoint.contract)
         except (KeyError, TypeError, DataError, UnknownNameError) as error:
             raise CheckpointError(f"the configuration of {checkpoint.path} does not fit an RT-2: {error}") from error
         load_strictly(network, checkpoint)
@@ -115,7 +115,7 @@ class RT2Policy:
         #: What it said last, in tokens and understood.
         self.tokens: list[int] = []
         self.said: Said | None = None
-        #: What its expert decided by, see `RT2Network.understand`.
+        #: What its expert decided by, see `ActingNetwork.understand`.
         self.seen = torch.zeros(0)
         #: The mean entropy of its action tokens in nats, over the tokens that may stand there: how unsure the last decision was.
         self.doubt = 0.0

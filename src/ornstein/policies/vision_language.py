@@ -5,7 +5,8 @@ Texts read "Q: where is the lion? A: <x12> <y40>", as RT-2's do (Zitkovich et al
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +14,20 @@ from torch.nn import functional
 
 from ornstein.core.errors import CheckpointError, DataError
 from ornstein.language import TextTokenizer
+from ornstein.networks.transformers_backbone import TransformersConfig, TransformersNetwork
 from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
 from ornstein.networks.weight_files import load_strictly
 from ornstein.policies.looking import PlaceTokens, looking_loss
 from ornstein.policies.texts import TextTensors, question_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from ornstein.core.checkpoint import Checkpoint
+    from ornstein.networks.speaking import SpeakingNetwork
 
 
 class Answer(NamedTuple):
@@ -37,21 +40,21 @@ class Answer(NamedTuple):
 
 
 def answer_loss(
-    network: VisionLanguageNetwork, seen: Tensor, texts: TextTensors, known: PlaceTokens | None = None
+    network: SpeakingNetwork, seen: Tensor, texts: TextTensors, known: PlaceTokens | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy a token of the answers, with `looking_loss`, and figures to watch: the cross-entropy, and the share of tokens that would be chosen.
 
     Args:
-        seen: of `VisionLanguageNetwork.see`; as many texts about each picture, in the pictures' order. known: the tokens of places; without them nothing is
+        seen: of `SpeakingNetwork.see`; as many texts about each picture, in the pictures' order. known: the tokens of places; without them nothing is
             said of where to look.
     """
     wanted = texts.answered[:, 1:]
-    read, looks = network.read_and_look(seen, texts.tokens[:, :-1])
+    read, looks = network.read_and_look(seen, texts.tokens[:, :-1], texts.answered[:, :-1])
     logits = network.say(read[wanted])
     right = texts.tokens[:, 1:][wanted]
     answers = functional.cross_entropy(logits, right)
     log = {"answers": answers.detach(), "right": (logits.argmax(-1) == right).float().mean().detach()}
-    if known is None:
+    if known is None or looks is None:
         return answers, log
     looking, more = looking_loss(looks, texts, known)
     return answers + looking, {**log, **more}
@@ -60,7 +63,7 @@ def answer_loss(
 class VisionLanguageModel(nn.Module):
     """A network with the tokenizer that it was trained with."""
 
-    def __init__(self, network: VisionLanguageNetwork, tokenizer: TextTokenizer) -> None:
+    def __init__(self, network: SpeakingNetwork, tokenizer: TextTokenizer) -> None:
         """
         Raises:
             CheckpointError: the network says another number of tokens than the tokenizer has.
@@ -82,13 +85,28 @@ class VisionLanguageModel(nn.Module):
         config = dict(checkpoint.config)
         try:
             tokenizer = TextTokenizer.from_json(config.pop("tokenizer"))
-            network = VisionLanguageNetwork(VisionLanguageConfig(**config))
+            network = speaking_network(config)
         except (KeyError, TypeError, DataError) as error:
             raise CheckpointError(
                 f"the configuration of {checkpoint.path} does not fit a vision-language model: {error}"
             ) from error
         load_strictly(network, checkpoint)
         return cls(network.eval().requires_grad_(requires_grad=False).to(device), tokenizer)
+
+    @classmethod
+    def from_transformers(cls, folder: str | Path) -> VisionLanguageModel:
+        """Another's model, as transformers saved it, with a token for each place's column and row.
+
+        Args:
+            folder: with config.json, weights and a fast tokenizer.
+
+        Raises:
+            CheckpointError: something of it is missing, or does not fit. UnknownNameError: another family than `FAMILIES`. DataError: see
+                `from_transformers`. MissingDependencyError: transformers is not installed.
+        """
+        from ornstein.policies.from_transformers import read_backbone
+
+        return cls(*read_backbone(Path(folder)))
 
     @torch.no_grad()
     def answer(
@@ -159,3 +177,14 @@ class VisionLanguageModel(nn.Module):
             logits, cache = self.network.go_on(token, cache)
         texts = [self.tokenizer.decode(row) for row in torch.stack(written, dim=1).tolist()]
         return [Answer(text.strip(), float(chance), bool(end)) for text, chance, end in zip(texts, chances, over, strict=True)]
+
+
+def speaking_network(config: Mapping[str, Any]) -> SpeakingNetwork:
+    """The network of such a configuration, its weights fresh.
+
+    Raises:
+        DataError, TypeError: the configuration is of no such network.
+    """
+    if "backbone" in config:
+        return TransformersNetwork(TransformersConfig(**config))
+    return VisionLanguageNetwork(VisionLanguageConfig(**config))

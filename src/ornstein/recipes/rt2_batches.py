@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ornstein.data.questions import Lessons
-    from ornstein.policies import RT2Network
+    from ornstein.policies import ActingNetwork
     from ornstein.policies.robot_speech import RobotSpeech
     from ornstein.recipes.rt1_examples import RT1Examples
     from ornstein.recipes.rt2_tabletop import RT2TabletopRecipe
@@ -101,7 +101,7 @@ def _counts(numbers: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def co_fine_tuning_loss(
-    recipe: RT2TabletopRecipe, speech: RobotSpeech, network: RT2Network, batch: Batch, rng: torch.Generator
+    recipe: RT2TabletopRecipe, speech: RobotSpeech, network: ActingNetwork, batch: Batch, rng: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy a token of what the robot should say, weighed by `robot_share`, and of answers, by the rest."""
     from ornstein.policies import TextTensors, answer_loss, jittered, speech_loss

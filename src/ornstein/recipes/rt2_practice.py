@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from ornstein.policies import RT2Network
+    from ornstein.policies import ActingNetwork
     from ornstein.policies.robot_speech import RobotSpeech
     from ornstein.recipes.rt1_corrections import Corrections
     from ornstein.recipes.rt1_examples import RT1Examples
@@ -26,7 +26,7 @@ _AT_ONCE = 128
 
 
 def learn_to_move(
-    network: RT2Network,
+    network: ActingNetwork,
     speech: RobotSpeech,
     examples: RT1Examples,
     cache: Path,
@@ -60,7 +60,7 @@ def learn_to_move(
 
         return dict.fromkeys(sentences, 0), torch.zeros(1, READINGS, 0)
 
-    practice = Practice(examples, seen, advice, unread, 1, network.config.state_size, chunk=1, seed=optimization.seed)
+    practice = Practice(examples, seen, advice, unread, 1, network.acting.state_size, chunk=1, seed=optimization.seed)
 
     def loss_fn(model: nn.Module, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         return decision_loss(model, **batch, rng=rng, place_noise=place_noise)  # type: ignore[arg-type]
@@ -68,12 +68,11 @@ def learn_to_move(
     return train(network, loss_fn, practice.batch, optimization, out, resume=resume, **described)
 
 
-def understood_frames(network: RT2Network, speech: RobotSpeech, examples: RT1Examples, cache: Path) -> np.ndarray:
-    """Of every frame with its episode's instruction, see `RT2Network.understand`: float16 (N, 3, D + 2); in `cache` after the first time."""
+def understood_frames(network: ActingNetwork, speech: RobotSpeech, examples: RT1Examples, cache: Path) -> np.ndarray:
+    """Of every frame with its episode's instruction, see `ActingNetwork.understand`: float16 (N, 3, D + 2); in `cache` after the first time."""
     from ornstein.networks.weight_files import weights_of
 
-    parts = (network.vision, network.places_in, network.tokens_in, network.blocks, network.norm, network.state_in)
-    weights = weights_of(*(part for part in parts if part is not None))
+    weights = weights_of(*network.understanding())
     path = cache / f"understood-{examples.data.fingerprint}-{weights}.npy"
     if not path.exists():
         found = _understood(network, speech, examples)
@@ -84,7 +83,7 @@ def understood_frames(network: RT2Network, speech: RobotSpeech, examples: RT1Exa
     return np.asarray(np.load(path, allow_pickle=False))
 
 
-def _understood(network: RT2Network, speech: RobotSpeech, examples: RT1Examples) -> np.ndarray:
+def _understood(network: ActingNetwork, speech: RobotSpeech, examples: RT1Examples) -> np.ndarray:
     import torch
 
     from ornstein.core.progress import track

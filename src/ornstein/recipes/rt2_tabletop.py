@@ -25,8 +25,7 @@ from ornstein.training import Optimization
 if TYPE_CHECKING:
     from torch import nn
 
-    from ornstein.networks.vision_language import VisionLanguageNetwork
-    from ornstein.policies import RT2Network, VisionLanguageModel
+    from ornstein.policies import ActingNetwork, VisionLanguageModel
     from ornstein.policies.robot_speech import RobotSpeech
     from ornstein.training import TrainResult
 
@@ -51,7 +50,7 @@ def _speech() -> Optimization:
 class RT2TabletopRecipe(RecordedDemonstrations):
     """Every hyper-parameter of the policy.
 
-    base: a shipped vision-language model, or the folder of one. start: "scratch" keeps its sizes and its tokenizer but none of its weights.
+    base: a shipped vision-language model, or the folder of one, or of one that the transformers library saved. start: "scratch" keeps its sizes and its tokenizer but none of its weights.
     learning: what changes: all weights; or only what is new, without decay: the tokens of actions and what reads the arm's state; or that and adapters of low
     rank beside all else (LoRA). adapter_rank: of those.
     robot_share: of a step's pictures, and of the loss, those of the robot's data; the rest comes with questions. 1 is fine-tuning without web data.
@@ -123,7 +122,8 @@ def train_rt2_tabletop(recipe: RT2TabletopRecipe, out: Path, *, resume: bool = F
     Raises:
         UnknownNameError, CheckpointError: the base is no vision-language model. DataError: it has no room for so many action tokens.
     """
-    from ornstein.hub import find_checkpoint, load
+    from ornstein.hub import fingerprint_of, load
+    from ornstein.networks.transformers_backbone import TransformersNetwork
     from ornstein.policies import VisionLanguageModel
     from ornstein.training import begun_stages, main_process_first
 
@@ -131,8 +131,10 @@ def train_rt2_tabletop(recipe: RT2TabletopRecipe, out: Path, *, resume: bool = F
     arms = [out / ("arm" if k == 1 else f"arm-{k}") for k in range(1, len(rounds) + 1)] + [out]
     stages = [out / "speech", *arms] if recipe.expert_width else [out]
     goes_on = begun_stages(stages, resume=resume)
-    base, fingerprint = load(recipe.base, expect="vision-language"), find_checkpoint(recipe.base).fingerprint
+    base, fingerprint = load(recipe.base, expect="vision-language"), fingerprint_of(recipe.base)
     assert isinstance(base, VisionLanguageModel)
+    if isinstance(base.network, TransformersNetwork):
+        base.network.look_at(RT1Config().image_size)  # as large as episodes are recorded
     with main_process_first():
         examples = RT1Examples.prepare(plan_of(recipe, RT1Config(image_size=base.network.config.image_size)), out)
     result = _learn_to_speak(recipe, base, fingerprint, examples, stages[0], resume=goes_on[stages[0]])
@@ -155,10 +157,12 @@ def train_rt2_tabletop(recipe: RT2TabletopRecipe, out: Path, *, resume: bool = F
 def _learn_to_speak(
     recipe: RT2TabletopRecipe, base: VisionLanguageModel, fingerprint: str, examples: RT1Examples, out: Path, *, resume: bool
 ) -> TrainResult:
+    from ornstein.policies import ActingNetwork
     from ornstein.policies.robot_speech import RobotSpeech
     from ornstein.training import initialise, train
 
     model = initialise(lambda: begun(recipe, base, examples), recipe.speech.seed)
+    assert isinstance(model.network, ActingNetwork)
     speech = RobotSpeech(model.tokenizer, examples.contract, recipe.pointers)
     batches = RT2Batches(recipe, examples, speech)
     return train(
@@ -185,17 +189,16 @@ def _learn_to_move(
     *,
     resume: bool,
 ) -> TrainResult:
-    from ornstein.policies import RT2Network, with_expert
+    from ornstein.policies import ActingNetwork
     from ornstein.policies.robot_speech import RobotSpeech
     from ornstein.recipes.rt2_practice import learn_to_move
     from ornstein.training import initialise
 
-    speech, speaking = RobotSpeech(model.tokenizer, examples.contract), model.network
-    assert isinstance(speaking, RT2Network)
-    network = speaking
-    if not speaking.config.expert_width:
+    speech, network = RobotSpeech(model.tokenizer, examples.contract), model.network
+    assert isinstance(network, ActingNetwork)
+    if network.expert is None:
         size = recipe.expert_width, recipe.expert_depth, recipe.expert_dropout
-        network = initialise(lambda: with_expert(speaking, *size, examples.head, examples.contract), optimization.seed)
+        initialise(lambda: network.add_expert(*size, examples.head, examples.contract), optimization.seed)
     return learn_to_move(
         network,
         speech,
@@ -211,10 +214,10 @@ def _learn_to_move(
 
 
 def _described(
-    recipe: RT2TabletopRecipe, speech: RobotSpeech, network: VisionLanguageNetwork, fingerprint: str, examples: RT1Examples
+    recipe: RT2TabletopRecipe, speech: RobotSpeech, network: ActingNetwork, fingerprint: str, examples: RT1Examples
 ) -> dict[str, Any]:
     """What the checkpoints of all stages say of themselves."""
-    config = asdict(network.config)
+    config = asdict(network.acting)
     head = {"head": examples.head} if config["expert_width"] else {}
     return {
         "recipe": "rt2-tabletop",
@@ -247,13 +250,15 @@ def begun(recipe: RT2TabletopRecipe, base: VisionLanguageModel, examples: RT1Exa
     """
     import torch
 
-    from ornstein.policies import VisionLanguageModel, with_actions
-    from ornstein.recipes.vlm_emoji import fresh_network
+    from ornstein.policies import ActingNetwork, RT2Network, VisionLanguageModel, speaking_network, with_actions
+    from ornstein.recipes.vlm_emoji import order_places
 
     if recipe.start == "scratch":
-        base = VisionLanguageModel(fresh_network(base.network.config, base.tokenizer), base.tokenizer)
+        base = VisionLanguageModel(speaking_network(asdict(base.network.config)), base.tokenizer)
+        order_places(base.network, base.tokenizer)
     model = with_actions(base, bins=recipe.num_bins, manner=recipe.action_tokens, state_size=recipe.state_size)
-    network: RT2Network = model.network  # type: ignore[assignment]
+    network = model.network
+    assert isinstance(network, ActingNetwork)
     known = len(examples.contract.state)
     if recipe.state_size > known:
         raise DataError(f"the arm's state has {known} numbers: give a state_size of {known} at most, not {recipe.state_size}")
@@ -261,7 +266,8 @@ def begun(recipe: RT2TabletopRecipe, base: VisionLanguageModel, examples: RT1Exa
     network.state_mean.copy_(states.mean(0))
     network.state_std.copy_(states.std(0, correction=0).clamp_min(1e-3))
     network.requires_grad_(recipe.learning == "all")
-    network.aids.requires_grad_(requires_grad=False)  # naming was its first stage
+    if isinstance(network, RT2Network):
+        network.aids.requires_grad_(requires_grad=False)  # naming was its first stage
     if recipe.learning == "adapters":
         network.adapt(recipe.adapter_rank)
     if recipe.learning != "all":
@@ -269,16 +275,16 @@ def begun(recipe: RT2TabletopRecipe, base: VisionLanguageModel, examples: RT1Exa
     return model
 
 
-def _learn_what_is_new(network: RT2Network, actions: tuple[int, ...]) -> None:
+def _learn_what_is_new(network: ActingNetwork, actions: tuple[int, ...]) -> None:
     """The state's way in learns, and of the tokens' vectors those of actions."""
     import torch
 
     if network.state_in is not None:
         network.state_in.requires_grad_()
-    vectors = network.tokens_in.weight.requires_grad_()
-    new = torch.zeros(len(vectors), 1)
-    new[list(actions)] = 1.0
-    vectors.register_hook(lambda gradient: gradient * new.to(gradient.device))  # type: ignore[no-untyped-call]
+    for vectors in network.token_vectors():
+        new = torch.zeros(len(vectors), 1)
+        new[list(actions)] = 1.0
+        vectors.requires_grad_().register_hook(lambda gradient, new=new: gradient * new.to(gradient.device))  # type: ignore[no-untyped-call]
 
 
 def _preview(recipe: RT2TabletopRecipe, speech: RobotSpeech, examples: RT1Examples, model: nn.Module, path: Path) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ornstein.data.questions import Lesson
     from ornstein.language import TextTokenizer
+    from ornstein.networks.speaking import SpeakingNetwork
     from ornstein.networks.vision_language import VisionLanguageNetwork
     from ornstein.training import Batch, TrainResult
 
@@ -89,6 +90,7 @@ def train_vlm_emoji(recipe: VLMEmojiRecipe, out: Path, *, resume: bool = False) 
         DataError: what lessons say does not make as many tokens as the network's vocabulary.
     """
     from ornstein.hub import load
+    from ornstein.networks.vision_language import VisionLanguageNetwork
     from ornstein.policies import VisionLanguageModel
     from ornstein.training import begun_stages, initialise
 
@@ -103,18 +105,25 @@ def train_vlm_emoji(recipe: VLMEmojiRecipe, out: Path, *, resume: bool = False) 
     _learn_to_name(recipe, tokenizer, fresh, first, resume=goes_on[first])
     seeing = load(first, expect="vision-language")
     assert isinstance(seeing, VisionLanguageModel)
+    assert isinstance(seeing.network, VisionLanguageNetwork)
     return _learn_to_answer(recipe, tokenizer, seeing.network.requires_grad_(), out, resume=goes_on[out])
 
 
 def fresh_network(config: VisionLanguageConfig, tokenizer: TextTokenizer) -> VisionLanguageNetwork:
     """With the tokens of places in their order. Parameters are drawn from torch's global generator."""
     from ornstein.networks.vision_language import VisionLanguageNetwork
-    from ornstein.policies import PlaceTokens
 
     network = VisionLanguageNetwork(config)
+    order_places(network, tokenizer)
+    return network
+
+
+def order_places(network: SpeakingNetwork, tokenizer: TextTokenizer) -> None:
+    """Let the tokens of places begin as numbers, see `SpeakingNetwork.order_tokens`."""
+    from ornstein.policies import PlaceTokens
+
     for tokens in PlaceTokens.of(tokenizer):
         network.order_tokens(tokens)
-    return network
 
 
 def _learn_to_name(
