@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from ornstein.core.errors import DataError
 from ornstein.networks.waves import waves
 
 if TYPE_CHECKING:
@@ -41,6 +42,15 @@ class SpeakingNetwork(nn.Module):
     """`see` a picture once, then ask about it as often as one likes."""
 
     config: SpeakingConfig
+
+    def as_floats(self, pictures: Tensor) -> Float[Tensor, "batch 3 height width"]:
+        """Pictures as `see` takes them, as floats in [0, 1]. Errors as there."""
+        if pictures.dtype == torch.uint8:
+            pictures = pictures.movedim(-1, 1).float() / 255
+        side = self.config.image_size
+        if pictures.shape[1:] != (3, side, side):
+            raise DataError(f"this model looks at RGB pictures of {side} × {side}, got {tuple(pictures.shape)}")
+        return pictures
 
     @abstractmethod
     def see(self, pictures: Tensor) -> Float[Tensor, "batch places width"]:

@@ -103,11 +103,7 @@ class TransformersNetwork(SpeakingNetwork):
 
     def see(self, pictures: Tensor) -> Float[Tensor, "batch places width"]:
         """See `SpeakingNetwork`."""
-        if pictures.dtype == torch.uint8:
-            pictures = pictures.movedim(-1, 1).float() / 255
-        side = self.config.image_size
-        if pictures.shape[1:] != (3, side, side):
-            raise DataError(f"this model looks at RGB pictures of {side} × {side}, got {tuple(pictures.shape)}")
+        pictures, side = self.as_floats(pictures), self.config.image_size
         wanted = int(self.config.backbone["vision_config"]["image_size"])
         if wanted != side:
             pictures = functional.interpolate(pictures, (wanted, wanted), mode="bilinear", antialias=True, align_corners=False)

@@ -143,12 +143,7 @@ class VisionLanguageNetwork(SpeakingNetwork):
 
     def look(self, pictures: Tensor) -> Float[Tensor, "batch places features"]:
         """What the encoder alone makes of pictures, given as for `see`."""
-        if pictures.dtype == torch.uint8:
-            pictures = pictures.movedim(-1, 1).float() / 255
-        side = self.config.image_size
-        if pictures.shape[1:] != (3, side, side):
-            raise DataError(f"this model looks at RGB pictures of {side} × {side}, got {tuple(pictures.shape)}")
-        features: Tensor = self.vision(pictures)
+        features: Tensor = self.vision(self.as_floats(pictures))
         return features
 
     def read_and_look(
