@@ -14,11 +14,14 @@ from PIL import Image
 import ornstein
 from ornstein.cli import main
 from ornstein.core.checkpoint import write_checkpoint
+from ornstein.core.errors import DataError
 from ornstein.data.questions import PLACES
+from ornstein.evaluation.trials import Trial, load_player, trials
 from ornstein.language import TextTokenizer
+from ornstein.networks.threads import one_thread
 from ornstein.networks.vision_language import VisionLanguageConfig, VisionLanguageNetwork
 from ornstein.policies import VisionLanguageModel, with_actions
-from ornstein.simulation.tabletop import TabletopEnv, contract
+from ornstein.simulation.tabletop import TabletopEnv, contract, suite
 
 
 def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -28,7 +31,7 @@ def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
     return int(stop.value.code or 0), captured.out, captured.err
 
 
-def _policy(folder: Path, *, pointers: bool) -> str:
+def _policy(folder: Path, *, pointers: bool, brief: bool = False) -> str:
     marks = [f"<{axis}{k}>" for axis in "xy" for k in range(PLACES)]
     tokenizer = TextTokenizer.train(["Q: what action should the robot take to pick up the lion? A:"], size=460, special=marks)
     config = VisionLanguageConfig(
@@ -46,6 +49,10 @@ def _policy(folder: Path, *, pointers: bool) -> str:
         torch.manual_seed(0)
         base = VisionLanguageModel(VisionLanguageNetwork(config), tokenizer)
         model = with_actions(base, bins=16, manner="extend", state_size=7)
+    if brief:  # what it says next depends on where it stands: some tokens, then an end
+        vectors = model.network.tokens_in.weight.detach()  # type: ignore[union-attr,operator]
+        said = [tokenizer.end if k % 12 == 11 else tokenizer.encode("ab")[k % 2] for k in range(config.context)]
+        model.network.positions.data.copy_(30 * vectors[said])  # type: ignore[union-attr,operator]
     write_checkpoint(
         folder,
         kind="rt2",
@@ -56,6 +63,31 @@ def _policy(folder: Path, *, pointers: bool) -> str:
         card="",
     )
     return str(folder)
+
+
+def test_trials_say_what_the_policy_told_itself(tmp_path: Path) -> None:
+    """In this process or in others alike; without thinking nothing."""
+    folder = _policy(tmp_path / "model", pointers=True, brief=True)
+    with one_thread():
+        found = {
+            (think, workers): list(
+                trials(load_player(folder, think=think), folder, suite("pick"), range(2), think=think, workers=workers)
+            )
+            for think, workers in ((False, 1), (True, 1), (True, 2))
+        }
+    told = {key: sorted((trial.seed, trial.plan, trial.caption) for trial in tried) for key, tried in found.items()}
+    assert told[True, 1] == told[True, 2]
+    assert any(plan for _, plan, _ in told[True, 1])
+    assert all(caption.endswith(f" → {plan}") for _, plan, caption in told[True, 1] if plan)
+    assert [plan for _, plan, _ in told[False, 1]] == ["", ""]
+    (trial, *_) = found[True, 1]
+    assert Trial.from_json(trial.to_json()).plan == trial.plan
+
+
+def test_who_cannot_think_is_not_let() -> None:
+    for source in ("expert", "rt1-tabletop"):
+        with pytest.raises(DataError, match=r"does not (think|say)"):
+            load_player(source, think=True)
 
 
 @pytest.fixture

@@ -25,19 +25,20 @@ _FEW = 20
 
 
 def solved(
-    title: str, source: str, variation: Variation, seeds: range, folder: Path, control: Control = "none"
+    title: str, source: str, variation: Variation, seeds: range, folder: Path, control: Control = "none", think: bool = False
 ) -> NDArray[np.bool_]:
     """Which of the scenes with these seeds a player solved.
 
     Args:
-        title: who and where, for progress and for the name of the folder in `folder`. source, control: see `ornstein.evaluation.trials.trials`.
+        title: who and where, for progress and for the name of the folder in `folder`. source, control, think: see `ornstein.evaluation.trials.trials`.
     """
-    player = load_player(source)
+    player = load_player(source, think=think)
     settings = {
         "checkpoint": fingerprint(source),
         "title": title,
         "variation": str(variation),
         "control": control,
+        "think": think,
         "first_seed": seeds.start,
     }
     kept = folder / re.sub("[^a-z0-9]+", "-", f"{title} {control}".lower())
@@ -45,7 +46,7 @@ def solved(
     notebook = Notebook(kept, settings)
     done = {trial.seed for trial in notebook.trials}
     workers = os.cpu_count() or 1 if len(set(seeds) - done) > _FEW else 1
-    running = trials(player, source, Suite("", variation), seeds, control=control, workers=workers, done=done)
+    running = trials(player, source, Suite("", variation), seeds, control=control, think=think, workers=workers, done=done)
     for trial in track(running, len(set(seeds) - done), title if control == "none" else f"{title}, {control} instruction"):
         notebook.write(trial)
     notebook.keep_films(set())

@@ -20,6 +20,7 @@ def evaluate(
     workers: int = 1,
     ray: str | None = None,
     control: Literal["none", "blank", "shuffled"] = "none",
+    think: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     arm: Literal["arm7", "arm6"] = "arm7",
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
@@ -44,6 +45,7 @@ def evaluate(
             policy's files are sent there; every machine needs the same ornstein, and a headless GL.
         control: "blank" hides the instruction: success should fall to chance. "shuffled" names other things, which a policy that
             listens will turn to: success should fall to nothing.
+        think: Let an RT-2 first say what the instruction means in plain words, and follow those.
         arm: Which body.
         overwrite: Replace the results that are already in --out.
         json_output: Print results.json instead of words.
@@ -61,6 +63,7 @@ def evaluate(
         workers=workers,
         ray=ray,
         control=control,
+        think=think,
         arm=arm,
         overwrite=overwrite,
     )

@@ -31,7 +31,7 @@ def write_robot_report(result: SuiteResult, source: str, out: Path) -> Path:
             for name, row in rows
         ),
         videos=tuple(
-            Video(path.read_bytes(), trial.instruction, _ending(trial), trial.success)
+            Video(path.read_bytes(), trial.caption, _ending(trial), trial.success)
             for path, trial in _failures_first(result.videos)
         ),
     )

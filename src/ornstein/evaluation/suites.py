@@ -67,6 +67,7 @@ def evaluate_suite(
     workers: int = 1,
     ray: str | None = None,
     control: Control = "none",
+    think: bool = False,
     overwrite: bool = False,
 ) -> SuiteResult:
     """Run scenes `FIRST_SEEDS[split] + seed`, …, one an episode, and write results.json and videos into `out`.
@@ -76,15 +77,15 @@ def evaluate_suite(
 
     Args:
         source: a shipped policy's name, a checkpoint's folder, or "expert".
-        ray: address of a Ray cluster that runs the scenes instead, see `ornstein.core.workers.open_workers`.
+        ray: address of a Ray cluster that runs the scenes instead, see `ornstein.core.workers.open_workers`. think: see `load_player`.
 
     Raises:
-        DataError: a number out of range, or `out` holds trials of other settings and `overwrite` is off. UnknownNameError: no such
+        DataError: a number out of range, a policy that cannot think, or `out` holds trials of other settings and `overwrite` is off. UnknownNameError: no such
             suite, split or policy. ContractError: the policy was made for another body. OrnsteinError: `out` cannot be written.
     """
     suite(suite_name)
     seeds = _seeds(split, seed, episodes, workers)
-    player = load_player(source, arm)
+    player = load_player(source, arm, think=think)
     policy = getattr(player, "policy", None)
     settings = {
         "suite": suite_name,
@@ -94,6 +95,7 @@ def evaluate_suite(
         "checkpoint": getattr(policy, "fingerprint", source),
         "contract": player.contract.fingerprint,
         "arm": arm_of(player.contract),
+        "think": think,
     }
     out = Path(out)
     prepare_output(out)
@@ -101,7 +103,9 @@ def evaluate_suite(
         notebook = Notebook(out, settings, overwrite=overwrite)
         started = time.perf_counter()
         done = {trial.seed for trial in notebook.trials} & set(seeds)
-        running = trials(player, source, suite(suite_name), seeds, control=control, workers=workers, ray=ray, done=done)
+        running = trials(
+            player, source, suite(suite_name), seeds, control=control, think=think, workers=workers, ray=ray, done=done
+        )
         for trial in track(running, episodes - len(done), "robot episodes"):
             notebook.write(trial)
         record = _record(settings, player, [t for t in notebook.trials if t.seed in set(seeds)], time.perf_counter() - started)
@@ -201,7 +205,7 @@ def _show(out: Path, notebook: Notebook, seeds: set[int], arm: ArmName) -> tuple
         for trial, film in track(iter(filmed), len(filmed), "videos"):
             name = f"{'success' if trial.success else 'failure'}-{trial.seed}.mp4"
             pictures = replay.pictures(trial.scene, film)
-            write_video(temporary / name, pictures, trial.instruction or "(no instruction)", FILM_HZ)
+            write_video(temporary / name, pictures, trial.caption, FILM_HZ)
             videos.append((folder / name, trial))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)

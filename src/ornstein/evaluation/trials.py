@@ -49,6 +49,9 @@ class Player(Protocol):
     def contract(self) -> EmbodimentContract: ...
     def reset(self) -> None: ...
     def act(self, observation: Observation, env: TabletopEnv) -> NDArray[np.float32]: ...
+    @property
+    def plan(self) -> str:
+        """What it told itself in this episode, if it thinks."""
 
 
 class PolicyPlayer:
@@ -67,9 +70,15 @@ class PolicyPlayer:
     def act(self, observation: Observation, env: TabletopEnv) -> NDArray[np.float32]:
         return self.policy.act(observation)
 
+    @property
+    def plan(self) -> str:
+        return getattr(self.policy, "plan", "")
+
 
 class ExpertPlayer:
     """The scripted expert, which needs no pictures."""
+
+    plan = ""
 
     def __init__(self, arm: ArmName = "arm7") -> None:
         self.contract = contract({}, arm)
@@ -84,7 +93,7 @@ class ExpertPlayer:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial. instruction: what the policy was told. tasks: skills of the scene. done: how many were done in their order.
+    """One trial. instruction: what the policy was told. tasks: skills of the scene. done: how many were done in their order. plan: what it told itself.
 
     film: the pose of everything `FILM_HZ` times a second, for `Replay`.
     """
@@ -100,6 +109,13 @@ class Trial:
     clipped: int
     scene: Scene
     film: list[NDArray[np.float32]]
+    plan: str = ""
+
+    @property
+    def caption(self) -> str:
+        """What stands by its video: what the policy was told, and what it made of it."""
+        told = self.instruction or "(no instruction)"
+        return f"{told} → {self.plan}" if self.plan else told
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the film: `Scene.from_json` builds the scene again."""
@@ -168,6 +184,7 @@ def try_scene(player: Player, env: TabletopEnv, seed: int, *, control: Control =
         clipped=info["clipped"],
         scene=scene,
         film=film,
+        plan=player.plan,
     )
 
 
@@ -201,6 +218,7 @@ def trials(
     seeds: range,
     *,
     control: Control = "none",
+    think: bool = False,
     workers: int = 1,
     ray: str | None = None,
     done: set[int] | None = None,
@@ -208,7 +226,7 @@ def trials(
     """The trials of these scenes, but for those that are done, in the order in which they end.
 
     Args:
-        source: where other processes get the player from: "expert", a shipped policy's name or a checkpoint's folder.
+        source: where other processes get the player from: "expert", a shipped policy's name or a checkpoint's folder. think: as it was loaded.
         workers, ray: see `open_workers`. The machines of a cluster are sent the checkpoint's files; they need no common disk.
 
     Raises:
@@ -228,7 +246,7 @@ def trials(
     path = getattr(getattr(player, "policy", None), "checkpoint_path", None)
     sent = source if ray is None or path is None else _Packed.from_folder(path)
     try:
-        with open_workers(workers, _begin, sent, arm_of(player.contract), chosen, ray=ray) as pool:
+        with open_workers(workers, _begin, sent, arm_of(player.contract), chosen, think, ray=ray) as pool:
             running = {pool.submit(_try, seed, control) for seed in wanted}
             while running:
                 ended, running = wait(running, return_when=FIRST_COMPLETED)
@@ -238,12 +256,17 @@ def trials(
         raise OrnsteinError(f"{error}; what is finished is kept: run the same again, perhaps with fewer workers") from error
 
 
-def load_player(source: str, arm: ArmName = "arm7") -> Player:
+def load_player(source: str, arm: ArmName = "arm7", *, think: bool = False) -> Player:
     """The expert for that arm, or the policy of a shipped name or a checkpoint's folder.
 
+    Args:
+        think: let it say first what an instruction means in plain words, and follow those (`RT2Policy.thinks`).
+
     Raises:
-        UnknownNameError: neither. CheckpointError: it is damaged, or no policy. DataError: a policy for another arm.
+        UnknownNameError: neither. CheckpointError: it is damaged, or no policy. DataError: a policy for another arm, or one that cannot think.
     """
+    if think and source == EXPERT:
+        raise DataError("the expert does not think: it knows where everything is")
     if source == EXPERT:
         if arm not in ARMS:
             raise unknown_name("arm", arm, list(ARMS))
@@ -255,6 +278,10 @@ def load_player(source: str, arm: ArmName = "arm7") -> Player:
         raise DataError(f"{source} is no policy: it holds a {type(policy).__name__}")
     if arm_of(policy.contract) != arm:
         raise DataError(f"{source} moves {arm_of(policy.contract)}, not {arm}")
+    if think:
+        if not hasattr(policy, "thinks"):
+            raise DataError(f"{source} does not say what an instruction means: an RT-2 does")
+        policy.thinks = True
     return PolicyPlayer(policy)
 
 
@@ -280,19 +307,19 @@ class _Packed:
     def from_folder(cls, folder: Path) -> _Packed:
         return cls({path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()})
 
-    def player(self, arm: ArmName) -> Player:
+    def player(self, arm: ArmName, *, think: bool) -> Player:
         try:
             with tempfile.TemporaryDirectory(prefix="ornstein-") as folder:
                 for name, content in self.files.items():
                     (Path(folder) / name).write_bytes(content)
-                return load_player(folder, arm)
+                return load_player(folder, arm, think=think)
         except OSError as error:
             raise OrnsteinError(
                 f"{platform.node()} cannot unpack the policy: {(error.strerror or str(error)).lower()}"
             ) from error
 
 
-def _begin(source: str | _Packed, arm: ArmName, chosen: Suite) -> None:
+def _begin(source: str | _Packed, arm: ArmName, chosen: Suite, think: bool) -> None:
     global _player  # noqa: PLW0603  one player and one world a process
     if source != EXPERT:
         import torch
@@ -300,7 +327,7 @@ def _begin(source: str | _Packed, arm: ArmName, chosen: Suite) -> None:
         torch.set_num_threads(1)  # see `_steady`
     if _player is not None:  # a cluster's processes outlive an evaluation
         _player[1].close()
-    player = source.player(arm) if isinstance(source, _Packed) else load_player(source, arm)
+    player = source.player(arm, think=think) if isinstance(source, _Packed) else load_player(source, arm, think=think)
     _player = player, world_for(player.contract, chosen)
 
 

@@ -147,7 +147,8 @@ class RT2Policy:
             return instruction
         if instruction != self._told:
             (answer,) = self.model.answer(picture[None], [plan_question(instruction)])
-            self._told, self.plan = instruction, answer.text
+            # What did not come to an end is no sentence.
+            self._told, self.plan = instruction, answer.text if answer.whole else ""
         return self.plan or instruction
 
     def _by_expert(self, seen: Tensor, asked: Tensor, felt: Tensor) -> NDArray[np.float32]:

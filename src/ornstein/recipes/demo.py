@@ -165,7 +165,7 @@ def _robot(out: Path, episodes: int, seed: int) -> RobotSection:
             for name, row in record["by_task"].items()
         ),
         videos=tuple(
-            Video(path.read_bytes(), trial.instruction, "done" if trial.success else "failed", trial.success)
+            Video(path.read_bytes(), trial.caption, "done" if trial.success else "failed", trial.success)
             for path, trial in _varied(result)
         ),
     )
