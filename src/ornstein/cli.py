@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ornstein.core.errors import OrnsteinError, unknown_name
+from ornstein.core.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ _BROKEN_PIPE = 141  # 128 + SIGPIPE, as of a program that the signal ended
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 a check failed, 2 a user's mistake (one line, no traceback), 130 interrupted, 141 cut off."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # a process of our own, and not one in which somebody calls us
+        keep_freed_memory()
     try:
         sys.exit(_run(arguments) or 0)
     except OrnsteinError as error:

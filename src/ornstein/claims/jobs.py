@@ -8,6 +8,7 @@ import os
 from concurrent.futures import as_completed
 from typing import TYPE_CHECKING, Any
 
+from ornstein.core.memory import keep_freed_memory
 from ornstein.core.progress import track
 from ornstein.core.workers import open_workers, outcome
 
@@ -59,6 +60,7 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+    keep_freed_memory()
 
 
 def _stamp(function: Callable[..., Any], job: dict[str, Any]) -> str:

@@ -1,0 +1,30 @@
+"""Memory that a process frees and needs again a moment later."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+
+# Of glibc's malloc.h.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_AT_ONCE = 1 << 28
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep what is freed instead of giving it back to the kernel, for the rest of this process.
+
+    A training step on a processor frees and asks for hundreds of megabytes, which the kernel otherwise maps and clears anew each time: that was half of
+    the time of a step of `vlm-emoji` (docs/lab-notes.md). Does nothing where the C library is not glibc.
+
+    Returns:
+        Whether it could.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, _AT_ONCE))
+    return all(bool(mallopt(name, value)) for name, value in settings)
