@@ -12,7 +12,7 @@ import pytest
 
 from ornstein.core.workers import open_workers
 from ornstein.evaluation import evaluate_suite, trials
-from ornstein.evaluation.trials import Notebook
+from ornstein.evaluation.notebook import Notebook
 from ornstein.hub import find_checkpoint
 
 

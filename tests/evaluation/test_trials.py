@@ -18,7 +18,8 @@ from ornstein.cli import main
 from ornstein.core import Camera, Channel
 from ornstein.core.errors import ContractError, DataError, OrnsteinError
 from ornstein.evaluation import compare_results, evaluate_suite, mcnemar_exact
-from ornstein.evaluation.trials import ExpertPlayer, Notebook, PolicyPlayer, Trial, told, trials, try_scene, world_for
+from ornstein.evaluation.notebook import Notebook
+from ornstein.evaluation.trials import ExpertPlayer, PolicyPlayer, Trial, told, trials, try_scene, world_for
 from ornstein.policies.grammar import goals_of
 from ornstein.simulation.tabletop import Scene, TabletopEnv, Variation, contract, sample_scene, suite
 

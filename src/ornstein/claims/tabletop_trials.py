@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ornstein.core.progress import track
-from ornstein.evaluation.trials import Notebook, load_player, trials
+from ornstein.evaluation.notebook import Notebook
+from ornstein.evaluation.trials import load_player, trials
 from ornstein.simulation.tabletop import Suite
 
 if TYPE_CHECKING:

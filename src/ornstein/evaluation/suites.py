@@ -16,9 +16,10 @@ import numpy as np
 
 from ornstein.core.errors import DataError, OrnsteinError, unknown_name
 from ornstein.core.progress import track
+from ornstein.evaluation.notebook import Notebook
 from ornstein.evaluation.seeds import FIRST_SEEDS, Split
 from ornstein.evaluation.statistics import mcnemar_exact, newcombe_difference, wilson_interval
-from ornstein.evaluation.trials import Notebook, Trial, arm_of, command_line, load_player, trials
+from ornstein.evaluation.trials import Trial, arm_of, command_line, load_player, trials
 from ornstein.evaluation.videos import write_video
 from ornstein.simulation.tabletop import FILM_HZ, Replay, suite
 from ornstein.simulation.tabletop.arms import ARMS
