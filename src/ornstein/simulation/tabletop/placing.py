@@ -41,17 +41,17 @@ def goal_position(scene: Scene, task: Task, now: Moment) -> NDArray[np.float64] 
 
 
 def free_place(scene: Scene, now: Moment, block: int, reference: int) -> tuple[float, float]:
-    """A free place [m] next to the reference, as near as may be to where the block is."""
+    """A free place [m] next to the reference: on the side of the arm, or as near to that as may be. It does not depend on where the block is, so it stays
+    where it is while the block is on its way."""
     base = now.positions[reference][:2]
     away = now.positions[block][:2] - base
-    came = math.atan2(away[1], away[0])
     others = [now.positions[k][:2] for k in range(len(scene.blocks)) if k not in (block, reference)]
     # Anything near enough is fine, so that a hand which arrived need not be put right by millimetres.
     closest, farthest = (scene.block_size + share * NEAR_GAP for share in (_CLOSEST, _FARTHEST))
     apart = min(max(float(np.hypot(*away)), closest), farthest)
     best, least = base, math.inf
     for turn in np.linspace(-math.pi, math.pi, _TURNS, endpoint=False):
-        place = base + apart * np.array([math.cos(came + turn), math.sin(came + turn)])
+        place = base + apart * np.array([-math.cos(turn), -math.sin(turn)])
         gap = min((float(np.hypot(*(place - other))) for other in others), default=1.0)
         outside = max(0.0, *(np.array(AREA_LOW) - place), *(place - np.array(AREA_HIGH)))
         if scene.bowl is not None:
