@@ -31,7 +31,7 @@ def read_backbone(folder: Path) -> tuple[TransformersNetwork, TextTokenizer]:
         from transformers import AutoModelForImageTextToText, AutoTokenizer
     except ImportError as error:
         raise MissingDependencyError(
-            "a backbone of another's needs transformers: pip install 'ornstein[transformers]'"
+            "a backbone of another's needs transformers: pip install 'ornstein[vlm]'"
         ) from error
     family = foreign_family(folder)
     if family is None:
