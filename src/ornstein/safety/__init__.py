@@ -2,5 +2,6 @@
 
 from ornstein.safety.limits import Box, ShieldLimits
 from ornstein.safety.shield import REASONS, Guarded, Shield
+from ornstein.safety.shielded_policy import ShieldedPolicy
 
-__all__ = ["REASONS", "Box", "Guarded", "Shield", "ShieldLimits"]
+__all__ = ["REASONS", "Box", "Guarded", "Shield", "ShieldLimits", "ShieldedPolicy"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from ornstein.core.errors import DataError
 from ornstein.safety.braking import Gear, brake, next_commands, sent, way_to_rest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -175,9 +176,7 @@ class Shield:
             least, most = next_commands(gear, command, change)
             near = sent(min(max(number, least, gear.low), most, gear.high))
             if gear.jerk < 2 * gear.rate and not self._levels(gear, command, near):
-                near = self._less(
-                    gear, command, near, brake(gear, command, change), lambda one, g=gear, c=command: self._levels(g, c, one)
-                )
+                near = self._less(near, brake(gear, command, change), partial(self._levels, gear, command))
             found.append(near)
         if any(abs(a - b) > 1e-6 * (gear.high - gear.low) for a, b, gear in zip(found, wanted, self._gears, strict=True)):
             reasons.append("rate")
@@ -186,7 +185,14 @@ class Shield:
     def _levels(self, gear: Gear, command: float, following: float) -> bool:
         return way_to_rest(gear, following, following - command, _LONGEST) is not None
 
-    def _less(self, gear: Gear, command: float, wanted: float, resting: float, fine: Any) -> float:
+    def _to_the_wall(self, axis: int, wanted: float, fits: Callable[[float], bool]) -> float:
+        """No further than the room reaches, as far as float32 says it."""
+        assert self._target is not None
+        low, high = (edge - self._target[axis] for edge in self._room[axis])
+        clipped = sent(min(max(wanted, low), high))
+        return clipped if fits(clipped) else float(np.nextafter(np.float32(clipped), np.float32(low + high) / 2))
+
+    def _less(self, wanted: float, resting: float, fine: Callable[[float], bool]) -> float:
         """Between the way to rest, which is allowed, and what is asked for, which is not."""
         allowed, refused = resting, wanted
         for _ in range(_HALVINGS):
@@ -209,7 +215,9 @@ class Shield:
                 return self._fits(gear, command, one, axis)
 
             if following[k] != resting[k] and not fits(following[k]):
-                following[k] = self._less(gear, command, following[k], resting[k], fits)
+                following[k] = self._to_the_wall(axis, following[k], fits)
+                if not fits(following[k]):
+                    following[k] = self._less(following[k], resting[k], fits)
                 if "workspace" not in reasons:
                     reasons.append("workspace")
         if self.limits.keep_out and not self._keeps_out(following):
