@@ -284,7 +284,10 @@ def _gear(limits: ShieldLimits, k: int) -> Gear:
     """Less the rounding of what is sent: four commands make the change of a change."""
     low, high = limits.low[k], limits.high[k]
     rounding = 4 * float(np.spacing(np.float32(max(abs(low), abs(high)))))
-    return Gear(*_inward(low, high), limits.rate[k] - rounding, limits.jerk[k] - rounding, limits.absolute[k])
+    # Where bounds alone allow no more, nothing is taken off: what is allowed goes out as it came in.
+    rate = limits.rate[k] if limits.rate[k] >= high - low else limits.rate[k] - rounding
+    jerk = limits.jerk[k] if limits.jerk[k] >= 2 * (high - low) else limits.jerk[k] - rounding
+    return Gear(*_inward(low, high), rate, jerk, limits.absolute[k])
 
 
 def _inward(low: float, high: float) -> tuple[float, float]:
