@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ornstein.core import EmbodimentContract
 from ornstein.core.errors import DataError
 from ornstein.evaluation.trials import Trial, limits_of, try_scene
-from ornstein.safety import REASONS, Box, Shield, ShieldedPolicy, ShieldLimits
+from ornstein.safety import REASONS, Box, Shield, ShieldedPolicy, ShieldLimits, violations
 from ornstein.simulation.tabletop import TabletopEnv, contract
 
 BODY = contract({})
@@ -28,30 +28,6 @@ _JUNK: tuple[Any, ...] = (
 
 def limits(rate: float = 0.3, jerk: float = 0.15) -> ShieldLimits:
     return ShieldLimits.of(BODY, rate=rate, jerk=jerk).within(ROOM, POST)
-
-
-def broken(out: np.ndarray, by: ShieldLimits, start: tuple[float, ...]) -> list[str]:
-    """What of the law these commands break, (T, 7), for a tool that began at `start`."""
-    sent = out.astype(np.float64)
-    before = np.vstack([np.zeros((2, 7)), sent])
-    changes, found = np.diff(before, axis=0), []
-    if (sent < by.low).any() or (sent > by.high).any():
-        found.append("bounds")
-    if (np.abs(changes) > by.rate).any():
-        found.append("rate")
-    if (np.abs(np.diff(changes, axis=0)) > by.jerk).any():
-        found.append("jerk")
-    places = np.array(start) + np.vstack([np.zeros(3), np.cumsum(sent[:, :3], axis=0)])
-    if (
-        by.workspace is not None
-        and ((places < np.array(by.workspace.low) - 1e-9) | (places > np.array(by.workspace.high) + 1e-9)).any()
-    ):
-        found.append("workspace")
-    for box in by.keep_out:
-        ways = np.linspace(places[:-1], places[1:], 50)
-        if ((ways > np.array(box.low) + 1e-9) & (ways < np.array(box.high) - 1e-9)).all(-1).any():
-            found.append("keep out")
-    return found
 
 
 def followed(shield: Shield, actions: list[Any]) -> np.ndarray:
@@ -93,7 +69,7 @@ def test_nothing_that_comes_in_breaks_the_law(kind: str, rate: float, jerk: floa
         shield = Shield(by)
         out = followed(shield, sequence(kind, rng, 120))
         assert out.dtype == np.float32
-        assert broken(out, by, HOME) == []
+        assert violations(out, by, HOME) == []
 
 
 @settings(deadline=None, max_examples=60)
@@ -110,7 +86,7 @@ def test_the_law_holds_for_any_limits_and_boxes(seed: int, rate: float, jerk: fl
     by = ShieldLimits.of(BODY, rate=rate, jerk=jerk).within(ROOM, *([] if post.holds(HOME) else [post]))
     rng = np.random.default_rng(seed)
     actions = [one for kind in rng.permutation(KINDS)[:3] for one in sequence(str(kind), rng, 25)]
-    assert broken(followed(Shield(by), actions), by, HOME) == []
+    assert violations(followed(Shield(by), actions), by, HOME) == []
 
 
 def test_what_is_allowed_goes_out_as_it_came_in() -> None:
@@ -173,7 +149,7 @@ def test_a_stop_lasts_until_it_is_released() -> None:
     shield.stop("the red button")
     after = [shield.guard(full) for _ in range(6)]
     assert {one.reasons for one in after} == {("stopped",)}
-    assert broken(np.stack([*before, *[one.action for one in after]]), by, HOME) == []
+    assert violations(np.stack([*before, *[one.action for one in after]]), by, HOME) == []
     assert not after[-1].action[:6].any()
     assert after[-1].action[6] == 1.0
     assert shield.stopped == "the red button"
@@ -258,7 +234,7 @@ def test_a_policy_behind_a_shield_is_held_over_its_episodes() -> None:
     second = policy.act(seen)
     assert policy.last.reasons == ("not a number",)
     third = policy.act(seen)
-    assert broken(np.stack([first, second, third]), by, HOME) == []
+    assert violations(np.stack([first, second, third]), by, HOME) == []
     assert policy.shield.counts == {"rate": 2, "not a number": 1}
     blind = replace(BODY, state=BODY.state[3:])
     with pytest.raises(DataError, match="x, y and z are needed"):
@@ -293,3 +269,22 @@ def test_trials_are_behind_a_shield_and_count_what_it_did() -> None:
     assert free.clipped >= free.steps
     assert free.shielded == {}
     assert Trial.from_json(held.to_json()).shielded == held.shielded
+
+
+@pytest.mark.parametrize(
+    ("commands", "law"),
+    [
+        ([[0.031, 0, 0, 0, 0, 0, 0]], ["bounds", "rate", "jerk"]),
+        ([[0, 0, 0, 0, 0, 0, -0.001]], ["bounds"]),
+        ([[np.nan] * 7], ["finite"]),
+        ([[0, 0, 0.0105, 0, 0, 0, 0]], ["rate"]),
+        ([[0, 0, 0.01, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]], ["jerk"]),
+        ([[0, 0.01 * min(k, 3), 0, 0, 0, 0, 0] for k in range(1, 12)], ["workspace"]),
+        ([[0.01 * min(k, 3), 0, -0.01, 0, 0, 0, 0] for k in range(1, 4)], ["keep out"]),
+        ([[0, 0, 0.01, 0, 0, 0, 0.1], [0, 0, 0.02, 0, 0, 0, 0.2]], []),
+    ],
+)
+def test_what_breaks_the_law_is_seen(commands: list[list[float]], law: list[str]) -> None:
+    """By the check that all other tests rely on."""
+    by = replace(ShieldLimits.of(BODY, rate=0.2, jerk=0.3), rate=(0.0101,) * 6 + (0.2,)).within(ROOM, POST)
+    assert violations(np.array(commands), by, HOME) == law
