@@ -62,6 +62,8 @@ def test_the_results_are_of_the_shipped_models() -> None:
     pictures, robot = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("pictures", "tabletop-pipeline"))
     for name, fingerprint in pictures["checkpoints"].items():
         assert fingerprint == read_checkpoint(BUNDLED / name).fingerprint, name
+    asked = json.loads((RESULTS / "questions.json").read_text())
+    assert asked["fingerprint"] == read_checkpoint(BUNDLED / "vlm-emoji").fingerprint
     assert robot["checkpoint"] == read_checkpoint(BUNDLED / "modular-tabletop").fingerprint
 
 
