@@ -168,7 +168,8 @@ class PolicyServer:
     async def _converse(self, connection: ServerConnection, session: Session, robot: str) -> None:
         before: float | None = None
         while True:
-            received = await asyncio.wait_for(connection.recv(), self._idle_after)
+            async with asyncio.timeout(self._idle_after):
+                received = await connection.recv()
             began = time.perf_counter()
             try:
                 reply = await self._reply(received, session, before)
