@@ -23,7 +23,8 @@ def table() -> str:
     asked = rates["validation"]
     kinds = [*_TOGETHER, *sorted(set(asked) - set(_TOGETHER), key=lambda kind: (-asked[kind]["n"], kind))]
     rows = [
-        f"| {kind} | {_share(asked[kind])} | {_plain(rates['validation, blind'].get(kind))} | {_plain(rates['held-out'].get(kind))} |" for kind in kinds
+        f"| {kind} | {_share(asked[kind])} | {_plain(rates['validation, blind'].get(kind))} | {_plain(rates['held-out'].get(kind))} |"
+        for kind in kinds
     ]
     return "\n".join(
         [

@@ -15,6 +15,7 @@ import pytest
 import ornstein
 from ornstein.cli import main
 from ornstein.core.errors import OrnsteinError
+from ornstein.data.lerobot import LeRobotDataset
 from ornstein.evaluation.trials import limits_of
 from ornstein.safety import ShieldedPolicy
 from ornstein.serving.client import PolicyClient
@@ -42,20 +43,26 @@ def test_a_served_policy_moves_the_robot_as_it_would_in_process(tmp_path: Path) 
     env = TabletopEnv(cameras={"front": 128})
     try:
         alone = ShieldedPolicy(ornstein.load("modular-tabletop"), limits_of(env))
-        with serving("modular-tabletop", "--key-file", str(tmp_path / "key")) as (address, process):
+        folder = tmp_path / "kept"
+        with serving("modular-tabletop", "--key-file", str(tmp_path / "key"), "--record", str(folder)) as (address, process):
             with pytest.raises(OrnsteinError, match="401"):
                 PolicyClient(address, alone.contract)
             with PolicyClient(address, alone.contract, key="s3cret") as robot:
                 assert robot.metadata["policy"] == "modular-tabletop"
                 assert robot.metadata["shield"] is True
                 observation, _ = env.reset(seed=11)
+                sent = []
                 for _ in range(8):
                     action = robot.act(observation)  # type: ignore[arg-type]
+                    sent.append(action)
                     np.testing.assert_array_equal(action, alone.act(observation))  # type: ignore[arg-type]
                     observation, *_ = env.step(action)
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0
             assert process.stderr is not None
+            assert process.stdout is not None
+            assert process.stdout.read() == f"{folder}: 1 episodes\n"
+            np.testing.assert_array_equal(LeRobotDataset(folder).actions, np.stack(sent))
             log = process.stderr.read()
             assert "robot 127.0.0.1 connected" in log
             assert "Traceback" not in log

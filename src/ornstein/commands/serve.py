@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,7 @@ def serve(
     workspace: tuple[float, float, float, float, float, float] | None = None,
     device: str = "cpu",
     think: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    record: Path | None = None,
     clients: int = 64,
     idle_after: float = 60.0,
 ) -> int:
@@ -54,6 +56,8 @@ def serve(
         workspace: Box for the tool's target [m]: lowest x, y, z, then highest. The tabletop's own for policies of the tabletop.
         device: Where it computes.
         think: Let an RT-2 first say what an instruction means in plain words, and follow those.
+        record: Also keep what robots see and do, as a LeRobotDataset in this folder, which appears when the server stops; each episode is safe on disk when it ends. After
+            a kill the same command goes on with what is there.
         clients: The most that may be connected.
         idle_after: Close a connection that sends nothing for so long [s].
     """
@@ -61,6 +65,7 @@ def serve(
     import logging
 
     import ornstein
+    from ornstein.serving.recorder import Recording
     from ornstein.serving.server import PolicyServer
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -72,16 +77,17 @@ def serve(
         if not hasattr(policy, "thinks"):
             raise DataError(f"{checkpoint} does not say what an instruction means: an RT-2 does")
         policy.thinks = True
-    server = PolicyServer(
-        policy,
-        limits=_limits(policy, rate, jerk, workspace) if shield else None,
-        key=_key(key_file),
-        tls=_tls(tls_certificate, tls_key),
-        most_clients=clients,
-        idle_after=idle_after,
-        about={"policy": checkpoint, "checkpoint": getattr(policy, "fingerprint", ""), "ornstein": ornstein.__version__},
-    )
-    asyncio.run(_until_stopped(server, host, port, anyone=anyone, secure=tls_certificate is not None))
+    about = {"policy": checkpoint, "checkpoint": getattr(policy, "fingerprint", ""), "ornstein": ornstein.__version__}
+    key, tls = _key(key_file), _tls(tls_certificate, tls_key)
+    limits = _limits(policy, rate, jerk, workspace) if shield else None
+    with nullcontext() if record is None else Recording(record, policy.contract, job=about) as recording:
+        server = PolicyServer(
+            policy, limits=limits, key=key, tls=tls, most_clients=clients, idle_after=idle_after, recording=recording, about=about
+        )
+        asyncio.run(_until_stopped(server, host, port, anyone=anyone, secure=tls is not None))
+        if recording is not None:
+            kept = recording.finish(about)
+            print("nothing was recorded" if kept is None else f"{kept}: {recording.episodes} episodes", flush=True)
     return 0
 
 

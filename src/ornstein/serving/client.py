@@ -74,6 +74,10 @@ class PolicyClient:
         """Begin an episode. Errors as for `act`."""
         self._asked({"__ctrl__": "episode_start"})
 
+    def end(self, *, success: bool) -> None:
+        """The episode is over; a server that records has it on disk when this returns. Errors as for `act`."""
+        self._asked({"__ctrl__": "episode_end", "__success__": success})
+
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """The next action.
 

@@ -18,7 +18,8 @@ import ipaddress
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -31,14 +32,16 @@ from ornstein.serving.wire import pack, unpack
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from websockets.http11 import Request, Response
 
     from ornstein.core.contract import EmbodimentContract
     from ornstein.core.types import Policy
     from ornstein.safety import ShieldLimits
+    from ornstein.serving.recorder import Recording
 
+_T = TypeVar("_T")
 _LOG = logging.getLogger("ornstein.serving")
 PROTOCOL = "openpi"
 #: What a message may be larger than its pictures, in bytes.
@@ -50,7 +53,8 @@ _ROBOT = "Robot"
 class PolicyServer:
     """Serves one policy to many robots.
 
-    Each connection has an episode of its own; `{"__ctrl__": "episode_start"}` begins a new one. A robot that gives its name in the header `Robot` keeps its
+    Each connection has an episode of its own; `{"__ctrl__": "episode_start"}` begins a new one, `{"__ctrl__": "episode_end", "__success__": True}` ends it,
+    and the answer to either comes when what was recorded is on disk. A robot that gives its name in the header `Robot` keeps its
     shield over reconnections; others keep it by the address that they come from.
     """
 
@@ -63,12 +67,13 @@ class PolicyServer:
         tls: ssl.SSLContext | None = None,
         most_clients: int = 64,
         idle_after: float = 60.0,
+        recording: Recording | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         """
         Args:
             limits: of each robot's shield; None for no shield. key: who connects must know; None lets everybody in. idle_after: a connection that sends nothing
-                for so long is closed [s]. about: more for the metadata, plain data.
+                for so long is closed [s]. recording: where what robots see and do is kept; whoever opened it finishes it. about: more for the metadata, plain data.
 
         Raises:
             DataError: an empty key, or numbers out of range.
@@ -79,7 +84,7 @@ class PolicyServer:
             raise DataError(f"at least one client and some time are needed, got {most_clients} and {idle_after}")
         self._policy, self._key, self._tls = policy, key, tls
         self._most, self._idle_after = most_clients, idle_after
-        self._shields = Shields(limits)
+        self._shields, self._recording = Shields(limits), recording
         self._brain = ThreadPoolExecutor(1, thread_name_prefix="policy")
         self.metrics = Metrics()
         self._open = 0
@@ -154,11 +159,16 @@ class PolicyServer:
         self.metrics.clients.inc()
         _LOG.info("robot %s connected", robot)
         try:
-            session = Session(self._policy, shield)
-            await connection.send(self._metadata)
-            await self._converse(connection, session, robot)
+            session = Session(self._policy, shield, None if self._recording is None else self._recording.episode())
+            try:
+                await connection.send(self._metadata)
+                await self._converse(connection, session, robot)
+            finally:
+                await self._beside(session.end)
         except (ConnectionClosed, TimeoutError):
             pass
+        except DataError as error:
+            _LOG.error("robot %s: its last episode is lost: %s", robot, error)
         finally:
             self._open -= 1
             self.metrics.clients.dec()
@@ -191,10 +201,10 @@ class PolicyServer:
             raise DataError("an observation is a binary message, got text")
         message = unpack(received)
         if isinstance(message, dict) and "__ctrl__" in message:
-            return self._control(message["__ctrl__"], session)
+            return await self._control(message, session)
         observation = observation_of(message, self._policy.contract)
         began = time.perf_counter()
-        answer = await asyncio.get_running_loop().run_in_executor(self._brain, session.infer, observation)
+        answer = await self._beside(session.infer, observation)
         seconds = time.perf_counter() - began
         self.metrics.seconds.observe(seconds)
         self.metrics.answers.inc()
@@ -203,10 +213,17 @@ class PolicyServer:
         timing = {"infer_ms": 1000 * seconds, **({} if before is None else {"prev_total_ms": 1000 * before})}
         return pack({**answer, "server_timing": timing})
 
-    def _control(self, word: Any, session: Session) -> bytes:
+    async def _control(self, message: Any, session: Session) -> bytes:
+        word = message["__ctrl__"]
         if word == "episode_start":
-            session.reset()
+            await self._beside(session.reset)
+        elif word == "episode_end":
+            await self._beside(partial(session.end, success=message.get("__success__") is True))
         return pack({"__ack__": word if word in ("episode_start", "episode_end") else "ignored"})
+
+    async def _beside(self, call: Callable[..., _T], *arguments: Any) -> _T:
+        """Where policies run: one after the other, and not in the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._brain, call, *arguments)
 
 
 def port_of(server: Server) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ornstein.core.types import Observation, Policy
     from ornstein.safety import ShieldLimits
+    from ornstein.serving.recorder import Recorded
 
 _PLACE = ("x", "y", "z")
 
@@ -23,15 +24,21 @@ _PLACE = ("x", "y", "z")
 class Session:
     """A policy that remembers this connection's episode alone, on weights that all share; what it says goes through the robot's shield."""
 
-    def __init__(self, policy: Policy, shield: Shield | None) -> None:
-        self._policy, self._shield = copy.copy(policy), shield
+    def __init__(self, policy: Policy, shield: Shield | None, recorded: Recorded | None = None) -> None:
+        self._policy, self._shield, self._recorded = copy.copy(policy), shield, recorded
         self._policy.reset()
         names = [channel.name for channel in policy.contract.state]
         self._place = [names.index(name) for name in _PLACE] if set(_PLACE) <= set(names) else None
 
     def reset(self) -> None:
-        """A new episode. The shield goes on: the robot did not change."""
+        """A new episode. The shield goes on: the robot did not change. Errors as `Recorded.end`."""
         self._policy.reset()
+        self.end()
+
+    def end(self, *, success: bool = False) -> None:
+        """The episode is over: what was recorded of it is on disk when this returns. Errors as `Recorded.end`."""
+        if self._recorded is not None:
+            self._recorded.end(success=success)
 
     def infer(self, observation: Observation) -> dict[str, Any]:
         """{"actions": float32 (1, A)}, with why the shield interfered and what the policy told itself, where there is something to tell.
@@ -49,6 +56,8 @@ class Session:
         if self._shield is not None:
             guarded = self._shield.guard(action, tool=self._tool(observation))
             action, answer["shield"] = guarded.action, list(guarded.reasons)
+        if self._recorded is not None:
+            self._recorded.note(observation, np.asarray(action, np.float32), shielded=bool(answer.get("shield")))
         plan = getattr(self._policy, "plan", "")
         return {"actions": np.asarray(action, np.float32)[None], **answer, **({"plan": plan} if plan else {})}
 
