@@ -128,3 +128,27 @@ def test_what_does_not_fit_is_refused(policy: ModularPolicy, env: TabletopEnv, t
         ModularPolicy(policy.network, policy.contract, policy._camera, policy._kinds[:2], policy._names)
     with pytest.raises(CheckpointError):
         ModularPolicy.from_checkpoint(ornstein.hub.find_checkpoint(BUNDLED / "emoji-classifier"))
+
+
+def test_a_look_that_failed_is_looked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The episode begins anew at the next step, and not at an end that nobody asked for."""
+    import ornstein
+
+    policy = ornstein.load("modular-tabletop")
+    env = TabletopEnv(cameras={"front": 128})
+    try:
+        observation, _ = env.reset(seed=3)
+        expected = policy.act(observation)
+        policy.reset()
+        look = policy.look
+
+        def fails(picture: object) -> object:
+            monkeypatch.setattr(policy, "look", look)
+            raise MemoryError
+
+        monkeypatch.setattr(policy, "look", fails)
+        with pytest.raises(MemoryError):
+            policy.act(observation)
+        np.testing.assert_array_equal(policy.act(observation), expected)
+    finally:
+        env.close()

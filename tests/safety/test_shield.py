@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ornstein.core import EmbodimentContract
+from ornstein.core import Channel, EmbodimentContract
 from ornstein.core.errors import DataError
 from ornstein.evaluation.trials import Trial, limits_of, try_scene
 from ornstein.safety import REASONS, Box, Shield, ShieldedPolicy, ShieldLimits, violations
@@ -181,6 +181,32 @@ def test_a_tool_that_is_elsewhere_is_believed() -> None:
         Shield(ShieldLimits.of(BODY).within(ROOM)).guard(right)
 
 
+def test_where_to_be_begins_where_the_robot_is() -> None:
+    """And the law is judged from there; a place that is not known, or beyond the bounds, is the nearest that may be."""
+    names = ("dx", "dy", "dz", "grip", "lift")
+    body = replace(BODY, action=tuple(Channel(name, "1", *((-1, 1) if name[0] == "d" else (0.5, 2))) for name in names))
+    by = ShieldLimits.of(body, rate=0.1)
+    up = [0, 0, 0, 2, 2]
+    for held, first in (((0, 0, 0, 1.0, 1.5), (1.15, 1.65)), ((0, 0, 0, np.nan, 9.0), (0.65, 2.0))):
+        shield = Shield(by)
+        out = np.stack([shield.guard(up, held=held).action, *[shield.guard(up, held=(9,) * 5).action for _ in range(4)]])
+        np.testing.assert_allclose(out[0, 3:], first, atol=1e-5)
+        assert violations(out, by, held=held) == []
+    resting = Shield(by)
+    assert violations(np.stack([resting.guard(None).action for _ in range(3)]), by) == []
+    assert "rate" in violations(np.array([up]), by)
+
+
+@pytest.mark.parametrize("tool", ["abc", 5, [None] * 3, np.zeros((3, 1)), [10**400] * 3, (1, 2), [np.nan] * 3, object()])
+def test_a_place_that_is_none_is_not_believed(tool: Any) -> None:
+    shield = Shield(ShieldLimits.of(BODY).within(ROOM))
+    with pytest.raises(DataError, match="told where the tool is"):
+        shield.guard(BODY.action_high, tool=tool)
+    shield.guard(BODY.action_low, tool=HOME)
+    assert "lost" not in shield.guard(BODY.action_low, tool=tool).reasons
+    assert "stale" in shield.guard(BODY.action_low, age=None).reasons  # type: ignore[arg-type]
+
+
 def test_junk_rests_and_says_so() -> None:
     for junk in _JUNK:
         found = Shield(ShieldLimits.of(BODY)).guard(junk)
@@ -198,6 +224,14 @@ def test_junk_rests_and_says_so() -> None:
         ({"rate": (0.0,) * 7}, "rate and jerk"),
         ({"jerk": (np.inf,) * 7}, "rate and jerk"),
         ({"axes": None, "workspace": ROOM}, "no dx, dy and dz"),
+        ({"axes": (0, 1, 7)}, "three different dimensions"),
+        ({"axes": (0, 1, 1)}, "three different dimensions"),
+        ({"axes": (0, 1, 6)}, "three different dimensions"),
+        ({"high": (1e39,) * 7}, "float32 cannot hold"),
+        (
+            {"low": (0,) * 6 + (1e4,), "high": (1,) * 6 + (1e4 + 0.01,), "rate": (0.01,) * 7, "jerk": (0.01,) * 7},
+            "steps of float32",
+        ),
         ({"stale_after": 3.0}, "stale_after at most stop_after"),
         ({"slip": 0.0}, "positive"),
     ],

@@ -48,26 +48,74 @@ def test_what_was_seen_and_went_out_is_what_is_read_back(tmp_path: Path) -> None
     np.testing.assert_array_equal(data.actions[:3], np.stack(sent))
     np.testing.assert_allclose(data.states[:3, 0], [0, 0.1, 0.2], atol=1e-6)
     np.testing.assert_array_equal(data.column("next.success").ravel(), [0, 0, 1, 0, 0])
-    np.testing.assert_array_equal(data.column("shielded").ravel(), [1, 0, 0, 1, 1])
+    np.testing.assert_array_equal(data.column("shielded").ravel(), [1, 0, 0, 1, 0])
     assert {episode.task for episode in data.episodes} == {"close"}
     assert data.contract is not None
     assert data.contract.fingerprint == BODY.fingerprint
 
 
 def test_a_sentence_that_changes_begins_the_next_episode(tmp_path: Path) -> None:
+    """And so does what no data set can hold, which is left out."""
     with Recording(tmp_path / "data", BODY, most_steps=3) as recording:
         recorded = recording.episode()
-        for sentence in ("a", "a", "b", "b", "b", "b", "b"):
-            recorded.note(observation(sentence), np.zeros(7, np.float32), shielded=False)
-        recorded.end()
-        recorded.end()
-        assert recording.episodes == 3
+        good, beyond, none = np.zeros(7, np.float32), np.full(7, 9, np.float32), np.full(7, np.nan, np.float32)
+        steps = [*(("a", good),) * 2, *(("b", good),) * 5, ("b", none), ("b", good), ("b", beyond), (" ", good), ("c", good)]
+        for sentence, action in steps:
+            recorded.note(observation(sentence), action, shielded=False)
+        over = recorded.taken()
+        assert [(one.instruction, len(one)) for one in over] == [("a", 2), ("b", 3), ("b", 2), ("b", 1)]
+        assert recorded.taken() == []
+        (last,) = recorded.ended(success=True)
+        assert last.columns["next.success"].tolist() == [True]
+        assert recorded.ended() == []
+        for one in [*over, last]:
+            recording.add(one)
+        assert recording.episodes == 5
         recording.finish()
-    assert [(one.task, one.stop - one.start) for one in LeRobotDataset(tmp_path / "data").episodes] == [
-        ("a", 2),
-        ("b", 3),
-        ("b", 2),
-    ]
+    found = LeRobotDataset(tmp_path / "data").episodes
+    assert [(one.task, one.stop - one.start) for one in found] == [("a", 2), ("b", 3), ("b", 2), ("b", 1), ("c", 1)]
+
+
+class Full:
+    """A disk that is full."""
+
+    episodes = 0
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    def episode(self) -> Any:
+        return self._recording.episode()
+
+    def add(self, episode: Any) -> None:
+        raise DataError("no space left")
+
+
+def test_an_episode_that_cannot_be_kept_costs_no_robot_its_action(tmp_path: Path) -> None:
+    with Recording(tmp_path / "data", BODY) as recording:
+        full: Any = Full(recording)
+        with served(recording=full) as (address, server), PolicyClient(address, BODY) as robot:
+            robot.act(observation("open"))
+            robot.act(observation("close"))
+            robot.end(success=False)
+            assert robot.act(observation("close"))[0] == pytest.approx(0.03)
+            assert b'ornstein_refused_total{reason="episode"}' in server.metrics.page()
+
+
+def test_writing_holds_no_robot_up(tmp_path: Path) -> None:
+    class Slow(Full):
+        def add(self, episode: Any) -> None:
+            time.sleep(1.5)
+
+    with Recording(tmp_path / "data", BODY) as recording:
+        slow: Any = Slow(recording)
+        with served(recording=slow) as (address, _), PolicyClient(address, BODY) as one, PolicyClient(address, BODY) as other:
+            one.act(observation("open"))
+            one.act(observation("close"))  # the first episode is being written
+            began = time.perf_counter()
+            other.act(observation())
+            one.act(observation("close"))
+            assert time.perf_counter() - began < 1.0
 
 
 def test_nothing_recorded_makes_no_data_set(tmp_path: Path) -> None:
@@ -88,7 +136,8 @@ for number in range(1000):
     recorded = recording.episode()
     for step in range(3):
         recorded.note(observation("close"), np.full(7, number / 1000, np.float32), shielded=False)
-    recorded.end()
+    for one in recorded.ended():
+        recording.add(one)
     print(number, flush=True)
 """
 

@@ -171,19 +171,142 @@ def test_limits_between_commands_hold_over_reconnections(name: str | None) -> No
             time.sleep(0.1)
 
 
-def test_shields_are_kept_for_the_robot_that_had_them() -> None:
-    now = [0.0]
-    shields = Shields(FREE, kept_for=10, clock=lambda: now[0])
-    one, two = shields.take("a"), shields.take("a")
-    assert one is not two
-    shields.give_back("a", one)
-    assert shields.take("b") is not one
-    assert shields.take("a") is one
-    assert shields.take("a") is not one
-    shields.give_back("a", one)
-    now[0] = 11.0
-    assert shields.take("a") is not one
-    assert Shields(None).take("a") is None
+def test_shields_are_a_robots_for_as_long_as_the_server_runs() -> None:
+    shields = Shields(FREE)
+    arm = shields.take("arm", "10.0.0.1")
+    assert shields.take("arm", "10.0.0.2") is arm  # from wherever, and while the old connection lives on
+    assert shields.take("leg", "10.0.0.1") is not arm
+    one = shields.take(None, "10.0.0.3")
+    shields.leave(None, "10.0.0.3")
+    assert shields.take(None, "10.0.0.3") is one
+    other = shields.take(None, "10.0.0.3")  # two at once: from now on nobody knows who is who
+    assert other is not one
+    for _ in range(2):
+        shields.leave(None, "10.0.0.3")
+    assert shields.take(None, "10.0.0.3") not in (one, other)
+    assert Shields(None).take("a", "b") is None
+    for number in range(3000):
+        shields.take(f"robot {number}", "10.0.0.4")
+    assert len(shields._kept) <= 1024
+
+
+def test_a_robot_that_comes_again_while_it_is_waited_for_goes_on_from_there() -> None:
+    """Its first connection hangs in a slow inference; the second takes over, and the first is closed."""
+    with served(Counting(wait=0.3), ShieldLimits.of(BODY, rate=0.1)) as (address, _):
+        first = PolicyClient(address, BODY, robot="arm", timeout=5)
+        sent = [first.act(observation())[6]]
+        with PolicyClient(address, BODY, robot="arm", timeout=0.1) as impatient:
+            with pytest.raises(OrnsteinError, match="no answer within"):
+                impatient.act(observation())
+            with pytest.raises(OrnsteinError, match="the server is gone"):
+                impatient.act(observation())
+        with pytest.raises(OrnsteinError, match="the server is gone"):
+            first.act(observation())
+        with PolicyClient(address, BODY, robot="arm") as again:
+            sent += [again.act(observation())[6] for _ in range(2)]
+    assert np.diff(sent).max() <= 0.2 + 1e-6  # what the impatient one was owed went by unseen, and nothing jumps back
+    assert (np.diff(sent) > 0).all()
+
+
+def test_a_gripper_begins_where_it_is() -> None:
+    with served(limits=ShieldLimits.of(BODY, rate=0.1)) as (address, _), PolicyClient(address, BODY) as robot:
+        closed = np.array([0.45, 0, 0.2, 0, 0, 0, 1.0], np.float32)
+        assert robot.act(observation("nan", agent_pos=closed))[6] == pytest.approx(1.0)
+        assert robot.act(observation("open", agent_pos=closed))[6] == pytest.approx(0.9, abs=1e-5)
+
+
+class Ending(Counting):
+    """Its episode is a generator that came to an end."""
+
+    def act(self, observation: Any) -> np.ndarray:
+        return next(iter([]))
+
+
+def test_a_policy_that_comes_to_an_end_holds_nobody_up() -> None:
+    with served(Ending()) as (address, _), PolicyClient(address, BODY, timeout=5) as robot:
+        for _ in range(2):
+            with pytest.raises(DataError, match="the policy failed: RuntimeError"):
+                robot.act(observation())
+
+
+def test_inference_leaves_the_door_open() -> None:
+    """While a policy thinks, pages are answered."""
+    with served(Counting(wait=1.5)) as (address, _), PolicyClient(address, BODY) as robot:
+        thinking = threading.Thread(target=lambda: robot.act(observation()))
+        thinking.start()
+        time.sleep(0.2)
+        began = time.perf_counter()
+        assert _page(address, "/healthz") == "OK\n"
+        assert time.perf_counter() - began < 1.0
+        thinking.join()
+
+
+def test_who_does_not_read_is_let_go_and_the_server_stops_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ornstein.serving.server._PATIENCE", 0.5)
+    with served(most_clients=1, idle_after=60) as (address, server):
+        deaf = socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1])), timeout=5)
+        deaf.send(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n")
+        deaf.send(b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+        wrong = pack({"nobody": 1})
+        frames = (bytes([0x82, 0x80 | len(wrong)]) + bytes(4) + wrong) * 1000  # masked by zeros
+        with pytest.raises(OSError):
+            for _ in range(2000):
+                deaf.sendall(frames)
+        deadline = time.perf_counter() + 15
+        while server._open and time.perf_counter() < deadline:
+            time.sleep(0.05)
+        assert server._open == 0
+        with PolicyClient(address, BODY) as robot:
+            robot.act(observation())
+
+
+def test_answers_about_strange_names_are_one_short_line() -> None:
+    with served() as (address, _), PolicyClient(address, BODY) as robot:
+        for name in ("x\n2026-01-01 ERROR forged", "y" * 100_000):
+            with pytest.raises(DataError) as complaint:
+                robot.act(observation(**{name: 1}))
+            assert "\n" not in str(complaint.value)
+            assert len(str(complaint.value)) < 500
+
+
+def test_small_messages_stay_small() -> None:
+    """Text where numbers belong would make an array as wide as its longest entry times their count."""
+    with served() as (address, _), PolicyClient(address, BODY) as robot:
+        for wrong in (
+            ["x" * 40_000] + [""] * 4000,
+            [[0.0] * 7],
+            ["1"] * 7,
+            [True] * 7,
+            [1e300] * 7,
+            np.full(7, 1e300),
+        ):
+            with pytest.raises(DataError, match="7 finite numbers"):
+                robot.act(observation(agent_pos=wrong))
+        with pytest.raises(DataError, match="must be an array, got list"):
+            robot.act(observation(pixels={"front": [["x" * 40_000] + [""] * 4000]}))
+        assert robot.act(observation(agent_pos=[0.45, 0, 0.2, 0, 0, 0, 0]))[0] == pytest.approx(0.01)
+        for word in (5, ["episode_start"], np.zeros(3)):
+            with pytest.raises(DataError, match="a control word is text"):
+                robot._asked({"__ctrl__": word})
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([("Authorization", "Api-Key s3cret"), ("Authorization", "Api-Key s3cret")], 401),
+        ([("Authorization", "Api-Key s3cret"), ("Robot", "a"), ("Robot", "b")], 400),
+        ([("Authorization", "Api-Key s3cret"), ("Robot", "a" * 100)], 400),
+        ([("Authorization", "Api-Key s3cretX")], 401),
+    ],
+)
+def test_headers_that_are_refused(headers: list[tuple[str, str]], status: int) -> None:
+    from websockets.datastructures import Headers
+    from websockets.exceptions import InvalidStatus
+
+    with served(key="s3cret") as (address, _):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(address, additional_headers=Headers(headers))
+        assert refused.value.response.status_code == status
 
 
 def test_keys() -> None:
@@ -195,8 +318,9 @@ def test_keys() -> None:
             robot.act(observation())
         assert b'ornstein_refused_total{reason="key"} 3.0' in server.metrics.page()
         assert _page(address, "/healthz") == "OK\n"
-    with pytest.raises(DataError, match="empty"):
-        PolicyServer(Counting(), limits=None, key=" ")
+    for key in (" ", "schlüssel", "a\nb"):
+        with pytest.raises(DataError, match="API key"):
+            PolicyServer(Counting(), limits=None, key=key)
 
 
 def _page(address: str, path: str) -> str:
@@ -270,8 +394,8 @@ def test_slow_and_idle_clients_hold_nobody_up() -> None:
             assert time.perf_counter() - began < 5
             with pytest.raises(ConnectionClosed):
                 idle.recv(10)
+            assert server._open == 2
         half_open.close()
-        assert server.metrics.clients is not None
 
 
 def _together(*calls: Callable[[], Any]) -> list[Any]:
@@ -285,10 +409,16 @@ def _together(*calls: Callable[[], Any]) -> list[Any]:
 
 
 def test_no_more_clients_than_there_is_room_for() -> None:
-    with served(most_clients=1) as (address, _), PolicyClient(address, BODY) as first:
-        with pytest.raises(OrnsteinError, match="503 1 clients are connected already"):
-            PolicyClient(address, BODY)
-        first.act(observation())
+    with served(most_clients=1) as (address, server):
+        with PolicyClient(address, BODY) as first:
+            with pytest.raises(OrnsteinError, match="503 1 clients are connected already"):
+                PolicyClient(address, BODY)
+            first.act(observation())
+        deadline = time.perf_counter() + 5
+        while server._open and time.perf_counter() < deadline:
+            time.sleep(0.02)
+        with PolicyClient(address, BODY) as next_one:
+            next_one.act(observation())
 
 
 def test_where_it_may_not_listen() -> None:
@@ -298,6 +428,8 @@ def test_where_it_may_not_listen() -> None:
 
     with pytest.raises(DataError, match="there is no key"):
         asyncio.run(listen(PolicyServer(Counting(), limits=FREE), "0.0.0.0", 0))
+    with pytest.raises(DataError, match="ports run"):
+        asyncio.run(listen(PolicyServer(Counting(), limits=FREE), "127.0.0.1", 70_000))
     with served() as (address, _), pytest.raises(OrnsteinError, match="cannot listen on 127.0.0.1"):
         asyncio.run(listen(PolicyServer(Counting(), limits=FREE), "127.0.0.1", int(address.rsplit(":", 1)[1])))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ornstein.safety import ShieldLimits
 
 _KEY_VARIABLE = "ORNSTEIN_API_KEY"
+_INTERRUPTED = 130
 
 
 def serve(
@@ -38,7 +39,7 @@ def serve(
     clients: int = 64,
     idle_after: float = 60.0,
 ) -> int:
-    """Serve a policy to robots in openpi's websocket protocol, behind a safety shield. Stops at Ctrl-C, after what is under way is answered.
+    """Serve a policy to robots in openpi's websocket protocol, behind a safety shield. Stops at Ctrl-C, after what is under way is answered; at once if asked twice.
 
     GET /healthz says OK, GET /metrics is for Prometheus. The robot's side: `ornstein.serving.client.PolicyClient`, or openpi's own client.
 
@@ -93,6 +94,7 @@ def serve(
 
 async def _until_stopped(server: object, host: str, port: int, *, anyone: bool, secure: bool) -> None:
     import asyncio
+    import os
     import signal
 
     from ornstein.serving.server import PolicyServer, port_of
@@ -100,8 +102,14 @@ async def _until_stopped(server: object, host: str, port: int, *, anyone: bool, 
     assert isinstance(server, PolicyServer)
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if over.is_set():  # asked twice: whatever hangs, hangs
+            os._exit(_INTERRUPTED)
+        over.set()
+
     for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, over.set)
+        loop.add_signal_handler(name, stop)
     async with server.listening(host, port, anyone=anyone) as running:
         print(f"{'wss' if secure else 'ws'}://{host}:{port_of(running)}", flush=True)
         await over.wait()

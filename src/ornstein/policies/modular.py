@@ -175,7 +175,11 @@ class ModularPolicy:
         if self._plan is None:
             self._target, self._yaw = self._state[:3].astype(np.float64), float(self._state[5])
             self._plan = self._act_out(sentence)
-        return next(self._plan)
+        try:
+            return next(self._plan)
+        except BaseException:
+            self._plan = None  # a generator that failed would only say that it is over
+            raise
 
     def look(self, picture: NDArray[np.uint8]) -> Table:
         """What stands where in a picture, uint8 (S, S, 3), of the contract's camera."""

@@ -18,17 +18,25 @@ _ROUNDING = 1e-9
 _POINTS_A_STEP = 50
 
 
-def violations(commands: NDArray[np.floating], limits: ShieldLimits, start: Sequence[float] | None = None) -> list[str]:
+def violations(
+    commands: NDArray[np.floating],
+    limits: ShieldLimits,
+    start: Sequence[float] | None = None,
+    held: Sequence[float] | None = None,
+) -> list[str]:
     """What of the law (see `ornstein.safety.shield`) a sequence of commands breaks, in words; empty where it keeps all of it.
 
     Args:
         commands: (T, A), in their order, the first of them from rest. start: where the tool's target was before the first [m]; boxes are not looked at without.
+        held: where the dimensions were that say where to be, see `Shield.guard`; 0, or what is nearest to it, unless told.
     """
     sent = np.asarray(commands, np.float64)
     if not np.isfinite(sent).all():
         return ["finite"]
-    still = np.zeros((2, sent.shape[1]))
-    changes = np.diff(np.vstack([still, sent]), axis=0)
+    place = np.where(limits.absolute, np.zeros(sent.shape[1]) if held is None else np.nan_to_num(np.array(held, np.float64)), 0.0)
+    # As the shield sends it: float32.
+    still = np.where(limits.absolute, np.clip(place, limits.low, limits.high).astype(np.float32), 0.0)
+    changes = np.diff(np.vstack([still, still, sent]), axis=0)
     found = ["bounds"] * bool((sent < limits.low).any() or (sent > limits.high).any())
     found += ["rate"] * bool((np.abs(changes) > limits.rate).any())
     found += ["jerk"] * bool((np.abs(np.diff(changes, axis=0)) > limits.jerk).any())

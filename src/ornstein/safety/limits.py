@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ornstein.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from ornstein.core.contract import EmbodimentContract
 
 _AXES = ("dx", "dy", "dz")
+_LARGEST, _STEPS = 1e37, 64
 Point = tuple[float, float, float]
 
 
@@ -85,11 +88,19 @@ class ShieldLimits:
                 raise DataError(f"dimension {k} is bounded by [{low}, {high}]: finite low < high is needed")
             if not self.absolute[k] and not low <= 0.0 <= high:
                 raise DataError(f"dimension {k} moves, so it must be able to rest: 0 is not within [{low}, {high}]")
-            smallest = 1e-4 * (high - low)
-            if not (math.isfinite(rate) and math.isfinite(jerk) and min(rate, jerk) >= smallest):
+            if max(abs(low), abs(high)) > _LARGEST:
+                raise DataError(f"dimension {k} is bounded by [{low}, {high}], which float32 cannot hold")
+            # Commands are float32: what is allowed has to be many of their steps.
+            smallest = max(1e-4 * (high - low), _STEPS * float(np.spacing(np.float32(max(abs(low), abs(high))))))
+            if not (math.isfinite(rate) and math.isfinite(jerk) and min(rate, jerk, high - low) >= smallest):
                 raise DataError(
-                    f"rate and jerk of dimension {k} must be at least {smallest:g}, a ten-thousandth of its range, got {rate} and {jerk}"
+                    f"range, rate and jerk of dimension {k} must be at least {smallest:g}: a ten-thousandth of the range, and {_STEPS} steps of float32 at its bounds; "
+                    f"got {high - low:g}, {rate:g} and {jerk:g}"
                 )
+        if self.axes is not None and not (
+            len(set(self.axes)) == len(_AXES) and all(0 <= k < len(self.low) and not self.absolute[k] for k in self.axes)
+        ):
+            raise DataError(f"axes are three different dimensions that say how far to move, got {self.axes} of {len(self.low)}")
         if self.axes is None and (self.workspace is not None or self.keep_out):
             raise DataError("boxes limit a tool that moves along x, y and z: this action has no dx, dy and dz")
         if not (0 < self.slip < math.inf and 0 < self.stale_after <= self.stop_after < math.inf):

@@ -66,6 +66,7 @@ class Shield:
         self._stopped = ""
         self._command = [0.0 if not gear.absolute else min(max(0.0, gear.low), gear.high) for gear in self._gears]
         self._change = [0.0] * len(self._gears)
+        self._begun = False
         self._target: list[float] | None = None
         self._room: list[tuple[float, float]] = []
 
@@ -83,18 +84,28 @@ class Shield:
         self._stopped = ""
 
     def guard(
-        self, action: Any, *, tool: Sequence[float] | NDArray[np.floating] | None = None, age: float = 0.0, late: bool = False
+        self,
+        action: Any,
+        *,
+        tool: Sequence[float] | NDArray[np.floating] | None = None,
+        held: Sequence[float] | None = None,
+        age: float = 0.0,
+        late: bool = False,
     ) -> Guarded:
         """What may go out instead of `action`.
 
         Args:
-            action: whatever a policy answered. tool: the measured place of the tool [m], where boxes limit it; its target is followed from there on. age: of
-                the observation that the policy saw [s]. late: whether there is no answer, and `action` is to be left aside.
+            action: whatever a policy answered. tool: the measured place of the tool [m], where boxes limit it; its target is followed from there on. held: of
+                each dimension that says where to be, where the robot is before its first command, NaN where that is not known; 0, or what is nearest to it,
+                unless told. age: of the observation that the policy saw [s]. late: whether there is no answer, and `action` is to be left aside.
 
         Raises:
             DataError: boxes limit a tool whose place was never told.
         """
         reasons: list[str] = []
+        if not self._begun and held is not None:
+            self._begin(held)
+        self._begun = True
         self._watch(age, late, reasons)
         wanted = None if reasons else self._read(action, reasons)
         if self.limits.axes is not None and (self.limits.workspace is not None or self.limits.keep_out):
@@ -110,7 +121,14 @@ class Shield:
         self.counts.update(reasons)
         return Guarded(np.array(following, np.float32), tuple(name for name in REASONS if name in reasons))
 
-    def _watch(self, age: float, late: bool, reasons: list[str]) -> None:
+    def _begin(self, held: Sequence[float]) -> None:
+        """From where the robot is."""
+        for k, (gear, place) in enumerate(zip(self._gears, held, strict=True)):
+            if gear.absolute and math.isfinite(place):
+                self._command[k] = sent(min(max(float(place), gear.low), gear.high))
+
+    def _watch(self, age: Any, late: bool, reasons: list[str]) -> None:
+        age = age if isinstance(age, int | float) else math.inf
         old = not age <= self.limits.stale_after  # an age that is not a number is old
         if not age <= self.limits.stop_after:
             self.stop(f"no new observation for {self.limits.stop_after:g} s")
@@ -137,9 +155,7 @@ class Shield:
 
     def _locate(self, tool: Sequence[float] | NDArray[np.floating] | None, reasons: list[str]) -> None:
         """Follow the measured tool where it is not where it was sent."""
-        measured = None if tool is None else [float(x) for x in tool]
-        if measured is not None and (len(measured) != 3 or not all(map(math.isfinite, measured))):
-            measured = None
+        measured = _point(tool)
         if self._target is None:
             if measured is None:
                 raise DataError(
@@ -263,6 +279,15 @@ class Shield:
             for step in range(longest)
         ]
         return all(_clear(box, places) for box in self.limits.keep_out)
+
+
+def _point(tool: Any) -> list[float] | None:
+    """Three finite numbers; None where it is anything else."""
+    try:
+        measured = [float(x) for x in tool]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return measured if len(measured) == 3 and all(map(math.isfinite, measured)) else None
 
 
 def _clear(box: Box, places: list[list[float]]) -> bool:

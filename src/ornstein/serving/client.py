@@ -42,7 +42,7 @@ class PolicyClient:
         self._timeout, self.contract = timeout, contract
         try:
             self._connection = connect(
-                address, compression=None, max_size=1 << 24, additional_headers=headers, open_timeout=timeout
+                address, compression=None, max_size=1 << 24, additional_headers=headers, open_timeout=timeout, close_timeout=2
             )
         except InvalidStatus as error:
             said = error.response.body.decode("utf8", "replace").strip() if error.response.body else ""
@@ -72,17 +72,17 @@ class PolicyClient:
 
     def reset(self) -> None:
         """Begin an episode. Errors as for `act`."""
-        self._asked({"__ctrl__": "episode_start"})
+        self._acknowledged({"__ctrl__": "episode_start"})
 
     def end(self, *, success: bool) -> None:
         """The episode is over; a server that records has it on disk when this returns. Errors as for `act`."""
-        self._asked({"__ctrl__": "episode_end", "__success__": success})
+        self._acknowledged({"__ctrl__": "episode_end", "__success__": success})
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """The next action.
 
         Raises:
-            DataError: what the server says is wrong with the observation. OrnsteinError: the connection is lost, or there is no answer in time.
+            DataError: what the server says is wrong with the observation. OrnsteinError: the connection is lost, or there is no answer in time, which closes it.
         """
         self.last = self._asked(dict(observation))
         actions = np.asarray(self.last.get("actions"))
@@ -91,6 +91,10 @@ class PolicyClient:
                 f"the server answered no actions of {len(self.contract.action)} numbers, but {actions.dtype} {actions.shape}"
             )
         return actions[0].astype(np.float32)
+
+    def _acknowledged(self, message: dict[str, Any]) -> None:
+        if self._asked(message).get("__ack__") != message["__ctrl__"]:
+            raise OrnsteinError(f"the server does not acknowledge {message['__ctrl__']!r}")
 
     def _asked(self, message: Any) -> dict[str, Any]:
         try:
@@ -106,7 +110,9 @@ class PolicyClient:
         try:
             received = self._connection.recv(self._timeout)
         except TimeoutError as error:
-            raise OrnsteinError(f"no answer within {self._timeout:g} s") from error
+            # What comes later would be taken for the answer to the next question.
+            self.close()
+            raise OrnsteinError(f"no answer within {self._timeout:g} s: this connection is closed, make a new one") from error
         except ConnectionClosed as error:
             raise OrnsteinError(f"the server is gone: {error}") from error
         if isinstance(received, str):

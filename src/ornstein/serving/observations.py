@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 #: openpi's word for the instruction.
 _PROMPT = "prompt"
+#: Of strangers' words that go into an answer and into the log.
+_MOST_TOLD, _LONGEST_NAME = 5, 40
+_LARGEST = 1e300
 
 
 def observation_of(message: Any, contract: EmbodimentContract) -> Observation:
@@ -34,7 +37,10 @@ def observation_of(message: Any, contract: EmbodimentContract) -> Observation:
         given.setdefault("instruction", given.pop(_PROMPT))
     state, instruction = given.pop("agent_pos", None), given.pop("instruction", None)
     wanted = {camera.name for camera in contract.cameras}
-    strange = sorted([*given, *(f"pixels/{name}" for name in pixels if name not in wanted)])
+    strange = [
+        _told(name)
+        for name in sorted([*given, *(f"pixels/{name}" for name in map(str, pixels) if name not in wanted)])[:_MOST_TOLD]
+    ]
     missing = sorted(f"pixels/{name}" for name in wanted - set(pixels))
     missing += [name for name, value in (("agent_pos", state), ("instruction (or prompt)", instruction)) if value is None]
     if missing or strange:
@@ -50,18 +56,32 @@ def observation_of(message: Any, contract: EmbodimentContract) -> Observation:
     }
 
 
+def _told(name: str) -> str:
+    """Of a name that somebody else chose: one short line."""
+    return ascii(name)[1:-1][:_LONGEST_NAME]
+
+
 def _picture(given: Any, name: str, height: int, width: int) -> np.ndarray[Any, Any]:
-    picture = np.asarray(given)
+    if not isinstance(given, np.ndarray):
+        raise DataError(f"pixels/{name} must be an array, got {type(given).__name__}")
+    picture = given
     if picture.shape != (height, width, 3) or picture.dtype != np.uint8:
         raise DataError(f"pixels/{name} must be uint8 ({height}, {width}, 3), got {picture.dtype} {picture.shape}")
     return picture
 
 
 def _state(given: Any, contract: EmbodimentContract) -> np.ndarray[Any, Any]:
-    state = np.asarray(given)
-    if state.dtype.kind not in "fiu" or state.shape != (len(contract.state),) or not np.isfinite(state).all():
-        raise DataError(f"agent_pos must be {len(contract.state)} finite numbers, got {state.dtype} {state.shape}")
-    return state.astype(np.float32)
+    size = len(contract.state)
+    if isinstance(given, list) and len(given) == size and all(type(number) in (int, float) for number in given):
+        given = np.array([float(number) if abs(number) < _LARGEST else np.inf for number in given])
+    if not isinstance(given, np.ndarray) or given.dtype.kind not in "fiu" or given.shape != (size,):
+        what = f"{given.dtype} {given.shape}" if isinstance(given, np.ndarray) else type(given).__name__
+        raise DataError(f"agent_pos must be {size} finite numbers, got {what}")
+    with np.errstate(over="ignore"):
+        state = given.astype(np.float32)
+    if not np.isfinite(state).all():
+        raise DataError(f"agent_pos must be {size} finite numbers that float32 can hold")
+    return state
 
 
 def _sentence(given: Any) -> str:

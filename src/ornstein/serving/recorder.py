@@ -1,8 +1,7 @@
-"""What served robots saw and did, as a LeRobotDataset v3: an episode is safe on disk when it has ended, the data set appears when the server stops."""
+"""What served robots saw and did, as a LeRobotDataset v3: an episode is safe on disk when its end is acknowledged, the data set appears when the server stops."""
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,7 +26,7 @@ COLUMNS = {"next.done": Feature("bool", (1,)), "next.success": Feature("bool", (
 
 
 class Recording:
-    """Episodes of any number of robots. A kill loses the episodes that are under way, and nothing else: the same folder again goes on from there."""
+    """Episodes of any number of robots, written by one thread. A kill loses what was not acknowledged; the same folder again goes on from there."""
 
     def __init__(
         self, out: Path, contract: EmbodimentContract, *, job: Mapping[str, Any] | None = None, most_steps: int = 3000
@@ -43,10 +42,11 @@ class Recording:
         if most_steps < 1:
             raise DataError(f"an episode has at least one step, got most_steps {most_steps}")
         self._writer = LeRobotWriter(Path(out), DatasetSpec(contract, COLUMNS), job=job)
-        self._lock = threading.Lock()
-        self._most = most_steps
+        self._contract, self._most = contract, most_steps
+        there = self._writer.staged()
+        self._next = max(there, default=-1) + 1
         #: Episodes that are on disk, those of an earlier run included.
-        self.episodes = len(self._writer.staged())
+        self.episodes = len(there)
 
     def __enter__(self) -> Self:
         return self
@@ -56,45 +56,56 @@ class Recording:
 
     def episode(self) -> Recorded:
         """A new one, of one robot."""
-        return Recorded(self, self._most)
+        return Recorded(self._contract, self._most)
 
     def add(self, episode: RobotEpisode) -> None:
         """On disk when this returns. Errors as `LeRobotWriter.add`."""
-        with self._lock:
-            self._writer.add(episode)
-            self.episodes += 1
+        self._writer.add(episode, self._next)
+        self._next += 1
+        self.episodes += 1
 
     def finish(self, provenance: Mapping[str, Any] | None = None) -> Path | None:
         """Let the data set appear; None where nothing was recorded. Errors as `DatasetJoin.finish`."""
-        with self._lock:
-            return self._writer.finish(provenance=provenance) if self.episodes else None
+        return self._writer.finish(provenance=provenance) if self.episodes else None
 
 
 class Recorded:
-    """One episode as it grows; a sentence that changes begins the next."""
+    """One episode as it grows. A sentence that changes begins the next, and so does a step that no data set can hold, which is left out."""
 
-    def __init__(self, recording: Recording, most_steps: int) -> None:
-        self._recording, self._most = recording, most_steps
+    def __init__(self, contract: EmbodimentContract, most_steps: int) -> None:
+        self._low, self._high, self._most = contract.action_low, contract.action_high, most_steps
         self._steps: list[tuple[Observation, NDArray[np.float32], bool]] = []
+        self._over: list[RobotEpisode] = []
 
     def note(self, observation: Observation, action: NDArray[np.float32], *, shielded: bool) -> None:
-        """One step: what was seen, what went out, and whether the shield changed it. Errors as `Recording.add`, where the step before was the last of its episode."""
+        """One step: what was seen, what went out, and whether the shield changed it."""
         before = self._steps[-1][0]["instruction"] if self._steps else observation["instruction"]
-        if len(self._steps) >= self._most or before != observation["instruction"]:
-            self.end()
-        self._steps.append((observation, action, shielded))
+        fits = bool(np.isfinite(action).all() and (action >= self._low).all() and (action <= self._high).all())
+        fits = fits and bool(observation["instruction"].strip())
+        if len(self._steps) >= self._most or before != observation["instruction"] or not fits:
+            self._close(success=False)
+        if fits:
+            self._steps.append((observation, action, shielded))
 
-    def end(self, *, success: bool = False) -> None:
-        """What there is of it goes to disk, if anything. Errors as `Recording.add`; the steps are then gone."""
+    def ended(self, *, success: bool = False) -> list[RobotEpisode]:
+        """The episode is over; it and those before it that nobody took, in their order."""
+        self._close(success=success)
+        return self.taken()
+
+    def taken(self) -> list[RobotEpisode]:
+        """Episodes that are over and that nobody took yet, in their order."""
+        over, self._over = self._over, []
+        return over
+
+    def _close(self, *, success: bool) -> None:
         steps, self._steps = self._steps, []
         if not steps:
             return
         last = np.arange(len(steps)) == len(steps) - 1
-        cameras = steps[0][0]["pixels"]
-        self._recording.add(
+        self._over.append(
             RobotEpisode(
                 steps[0][0]["instruction"],
-                {name: np.stack([seen["pixels"][name] for seen, _, _ in steps]) for name in cameras},
+                {name: np.stack([seen["pixels"][name] for seen, _, _ in steps]) for name in steps[0][0]["pixels"]},
                 {
                     STATE: np.stack([seen["agent_pos"] for seen, _, _ in steps]),
                     ACTION: np.stack([action for _, action, _ in steps]),

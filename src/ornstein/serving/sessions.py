@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import threading
-import time
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +11,15 @@ import numpy as np
 from ornstein.safety import Shield
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ornstein.core.types import Observation, Policy
+    from ornstein.data.lerobot_episode import RobotEpisode
     from ornstein.safety import ShieldLimits
     from ornstein.serving.recorder import Recorded
 
 _PLACE = ("x", "y", "z")
+_MOST_ROBOTS = 1024
+#: A reason of the shield that changes no action.
+_SEEN_ALONE = frozenset({"lost"})
 
 
 class Session:
@@ -29,70 +30,82 @@ class Session:
         self._policy.reset()
         names = [channel.name for channel in policy.contract.state]
         self._place = [names.index(name) for name in _PLACE] if set(_PLACE) <= set(names) else None
+        # What the robot holds already where an action says where to be, as a gripper's does.
+        self._held = [names.index(channel.name) if channel.name in names else None for channel in policy.contract.action]
 
     def reset(self) -> None:
-        """A new episode. The shield goes on: the robot did not change. Errors as `Recorded.end`."""
+        """A new episode. The shield goes on: the robot did not change."""
         self._policy.reset()
-        self.end()
 
-    def end(self, *, success: bool = False) -> None:
-        """The episode is over: what was recorded of it is on disk when this returns. Errors as `Recorded.end`."""
-        if self._recorded is not None:
-            self._recorded.end(success=success)
+    def ended(self, *, success: bool = False) -> list[RobotEpisode]:
+        """The episode is over: what there is of it to be kept, and of those before it that nobody took yet."""
+        return [] if self._recorded is None else self._recorded.ended(success=success)
+
+    def taken(self) -> list[RobotEpisode]:
+        """Episodes that came to an end by themselves, by another sentence for instance."""
+        return [] if self._recorded is None else self._recorded.taken()
 
     def infer(self, observation: Observation) -> dict[str, Any]:
-        """{"actions": float32 (1, A)}, with why the shield interfered and what the policy told itself, where there is something to tell.
+        """{"actions": float32 (1, A)}, with what the shield had to say and what the policy told itself, where there is something to tell.
 
         Raises:
-            Whatever the policy raises; the robot's shield is braking then, and says so at the next action.
+            Whatever the policy raises. Nothing goes out then, and for the shield nothing went: a robot that gets no action holds still.
         """
         try:
             action = self._policy.act(observation)
-        except Exception:
-            if self._shield is not None:
-                self._shield.guard(None, tool=self._tool(observation), late=True)
-            raise
+        except StopIteration as error:  # which no future of asyncio can hold
+            raise RuntimeError("the policy came to an end") from error
         answer: dict[str, Any] = {}
         if self._shield is not None:
-            guarded = self._shield.guard(action, tool=self._tool(observation))
+            state = observation["agent_pos"]
+            held = [np.nan if k is None else float(state[k]) for k in self._held]
+            tool = None if self._place is None else state[self._place]
+            guarded = self._shield.guard(action, tool=tool, held=held)
             action, answer["shield"] = guarded.action, list(guarded.reasons)
+        sent = np.asarray(action, np.float32)
         if self._recorded is not None:
-            self._recorded.note(observation, np.asarray(action, np.float32), shielded=bool(answer.get("shield")))
+            self._recorded.note(observation, sent, shielded=bool(set(answer.get("shield", ())) - _SEEN_ALONE))
         plan = getattr(self._policy, "plan", "")
-        return {"actions": np.asarray(action, np.float32)[None], **answer, **({"plan": plan} if plan else {})}
-
-    def _tool(self, observation: Observation) -> Any:
-        return None if self._place is None else observation["agent_pos"][self._place]
+        return {"actions": sent[None], **answer, **({"plan": plan} if plan else {})}
 
 
 class Shields:
-    """Of each robot one, kept over reconnections: a robot is who connects under a name, or from a machine."""
+    """Of each robot one, for as long as the server runs.
 
-    def __init__(self, limits: ShieldLimits | None, kept_for: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+    A robot that gives its name has its own again whenever it connects, also while an old connection of it lives on. One without a name is known by the
+    address that it comes from, until two come from there at once: then nobody can tell them apart, and each connection gets a new shield.
+    """
+
+    def __init__(self, limits: ShieldLimits | None) -> None:
         """
         Args:
-            limits: None for no shields. kept_for: how long a robot that went is remembered [s]: longer, and it has come to rest by itself.
+            limits: None for no shields.
         """
-        self._limits, self._kept_for, self._clock = limits, kept_for, clock
-        self._lock = threading.Lock()
-        self._free: dict[str, list[tuple[float, Shield]]] = {}
+        self._limits = limits
+        self._kept: OrderedDict[str, Shield] = OrderedDict()
+        self._open: Counter[str] = Counter()
+        self._mixed: set[str] = set()
 
-    def take(self, robot: str) -> Shield | None:
-        """The one that this robot had, unless it is in use or forgotten; else a new one."""
+    def take(self, name: str | None, address: str) -> Shield | None:
+        """When a robot connects."""
         if self._limits is None:
             return None
-        with self._lock:
-            now = self._clock()
-            kept = [(when, shield) for when, shield in self._free.pop(robot, []) if now - when <= self._kept_for]
-            if not kept:
+        if name is None:
+            self._open[address] += 1
+            if self._open[address] > 1 or address in self._mixed:
+                self._mixed.add(address)
+                self._kept.pop(f"address {address}", None)
                 return Shield(self._limits)
-            *rest, (_, latest) = kept
-            if rest:
-                self._free[robot] = rest
-            return latest
+        robot = f"address {address}" if name is None else f"name {name}"
+        shield = self._kept.setdefault(robot, Shield(self._limits))
+        self._kept.move_to_end(robot)
+        while len(self._kept) > _MOST_ROBOTS:
+            self._kept.popitem(last=False)
+        return shield
 
-    def give_back(self, robot: str, shield: Shield | None) -> None:
-        """When a connection ends."""
-        if shield is not None:
-            with self._lock:
-                self._free.setdefault(robot, []).append((self._clock(), shield))
+    def leave(self, name: str | None, address: str) -> None:
+        """When its connection ends."""
+        if name is None and self._open[address]:
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
