@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ornstein.core.errors import OrnsteinError, unknown_name
-from ornstein.core.memory import keep_freed_memory
+from ornstein.core.memory import keep_freed_memory, wait_asleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if argv is None:  # a process of our own, and not one in which somebody calls us
         keep_freed_memory()
+        wait_asleep()
     try:
         sys.exit(_run(arguments) or 0)
     except OrnsteinError as error:

@@ -1,11 +1,14 @@
-"""What is freed and needed again is not asked of the kernel again."""
+"""What is freed and needed again is not asked of the kernel again; who waits sleeps, unless somebody said otherwise."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from ornstein.core.memory import wait_asleep
 
 _ASKING = """
 import resource, sys
@@ -35,3 +38,17 @@ def test_memory_that_was_freed_is_used_again() -> None:
 
 def _run(how: str) -> list[str]:
     return subprocess.run([sys.executable, "-c", _ASKING, how], capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("said", "then"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_wait_as_they_were_told_to(said: dict[str, str], then: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    wait_asleep()
+    assert os.environ.get("GOMP_SPINCOUNT") == then
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
