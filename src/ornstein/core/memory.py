@@ -10,8 +10,8 @@ import sys
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _AT_ONCE = 1 << 28
-#: How often a thread of GNU's OpenMP looks before it sleeps: some microseconds.
-_LOOKS = "1000"
+#: How often a thread of GNU's OpenMP looks before it sleeps.
+_LOOKS = "20000"
 
 
 def keep_freed_memory() -> bool:
@@ -36,8 +36,8 @@ def keep_freed_memory() -> bool:
 def wait_asleep() -> None:
     """Let threads that wait for one another sleep soon, in place of looking all the time, unless the environment says how they should; before torch is imported.
 
-    On an idle machine it makes no difference. Where other work has the cores too, two threads that look for each other take turns at not getting any:
-    ten steps of drawing four pictures took 4.5 s instead of more than 100 (docs/lab-notes.md).
+    So many looks are as fast as the default's on an idle machine. Where other work has the cores too, two threads that look for each other take turns at not
+    getting any: then they are three times as fast and more (docs/lab-notes.md).
     """
     if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
         os.environ["GOMP_SPINCOUNT"] = _LOOKS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -39,11 +40,12 @@ class PolicyClient:
             ContractError: the policy was made for another body; names the fields. OrnsteinError: nobody listens there, the key is wrong, or it is no such server.
         """
         headers = {**({"Authorization": f"Api-Key {key}"} if key else {}), **({"Robot": robot} if robot else {})}
-        self._timeout, self.contract = timeout, contract
+        self._timeout, self.contract, self._held = timeout, contract, ExitStack()
         try:
-            self._connection = connect(
+            connecting = connect(
                 address, compression=None, max_size=1 << 24, additional_headers=headers, open_timeout=timeout, close_timeout=2
             )
+            self._connection = self._held.enter_context(connecting)
         except InvalidStatus as error:
             said = error.response.body.decode("utf8", "replace").strip() if error.response.body else ""
             raise OrnsteinError(f"{address} refuses: {error.response.status_code} {said}".rstrip()) from error
@@ -68,7 +70,7 @@ class PolicyClient:
 
     def close(self) -> None:
         """Leave."""
-        self._connection.close()
+        self._held.close()
 
     def reset(self) -> None:
         """Begin an episode. Errors as for `act`."""
