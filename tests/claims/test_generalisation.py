@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ornstein.claims.generalisation import ELSEWHERE, EVALUATION_SEED, SEEN, SEEN_BLOCKS, VARIATIONS, _interval, judge_parts
+from ornstein.claims.generalisation import ELSEWHERE, EVALUATION_SEED, SEEN, SEEN_BLOCKS, VARIATIONS, judge_parts
+from ornstein.claims.rates import ratio_interval
 from ornstein.evaluation import FIRST_SEEDS
 from ornstein.simulation.tabletop import SUITES
 
@@ -49,7 +50,7 @@ def test_scenes_are_nobodys_and_suites_exist() -> None:
 
 def test_a_share_of_all_or_nothing_still_has_an_interval() -> None:
     for seen, there in ((1.0, 1.0), (1.0, 0.0)):
-        low, high = _interval(rate(there), rate(seen))
+        low, high = ratio_interval(rate(there), rate(seen))
         assert low < there / seen + 0.01
         assert high > there / seen - 0.01
         assert 0.001 < high - low < 0.1

@@ -14,6 +14,7 @@ import numpy as np
 
 from ornstein.claims.outcome import Measure, Outcome, combined
 from ornstein.claims.pipeline_or_policy import LEARNED
+from ornstein.claims.rates import rate_measure, ratio_interval
 from ornstein.claims.tabletop_trials import fingerprint, solved
 from ornstein.data.pictures import contact_sheet
 from ornstein.evaluation import mcnemar_exact, wilson_interval
@@ -32,7 +33,6 @@ SEEN, SEEN_BLOCKS, PUBLISHED_SEEN = "all", "all, blocks alone", 0.97
 _BLOCKS = SUITES["distractors"].variation.skills
 VARIATIONS = {name: suite.variation for name, suite in SUITES.items()} | {SEEN_BLOCKS: Variation(_BLOCKS)}
 _LEVEL = 0.05
-_RESAMPLES = 10_000
 _CONTROLS = ("blank", "shuffled")
 
 
@@ -71,8 +71,8 @@ def small_rt1(folder: Path, quick: bool) -> Outcome:
         "; ".join(f"{part}: {verdict}" for part, verdict in parts.items())
         + "; the network at its published size, with ImageNet's weights: not run here",
         (
-            *(_rate(f"solved, {name}", found) for name, found in right.items()),
-            *(_rate(f"control, {name} instruction: solved", found) for name, found in misled.items()),
+            *(rate_measure(f"solved, {name}", found) for name, found in right.items()),
+            *(rate_measure(f"control, {name} instruction: solved", found) for name, found in misled.items()),
             *(_retained(kind, right) for kind in kinds if right[kind.seen].any()),
             Measure("published, seen", 100 * PUBLISHED_SEEN, unit="%"),
             *(Measure(f"published, {kind.what}", 100 * kind.published, unit="%") for kind in kinds if kind.published is not None),
@@ -96,7 +96,7 @@ def judge_parts(right: dict[str, NDArray[np.bool_]], misled: dict[str, NDArray[n
     }
     for kind in ELSEWHERE:
         if kind.suite in right and kind.published is not None:
-            low, high = _interval(right[kind.suite], right[kind.seen])
+            low, high = ratio_interval(right[kind.suite], right[kind.seen])
             kept = kind.published / PUBLISHED_SEEN
             parts[f"{kind.what} as much remains as published"] = (
                 "supported" if low >= kept else "refuted" if high < kept else "cannot tell"
@@ -108,24 +108,9 @@ def judge_parts(right: dict[str, NDArray[np.bool_]], misled: dict[str, NDArray[n
 
 def _retained(kind: Elsewhere, right: dict[str, NDArray[np.bool_]]) -> Measure:
     there, seen = right[kind.suite], right[kind.seen]
-    low, high = _interval(there, seen)
+    low, high = ratio_interval(there, seen)
     share = 100 * float(there.mean() / seen.mean())
     return Measure(f"remains {kind.what}, of the success on seen tasks", share, (100 * low, 100 * high), len(there), "%")
-
-
-def _interval(there: NDArray[np.bool_], seen: NDArray[np.bool_]) -> tuple[float, float]:
-    """Of the ratio of two success rates: 95 %, from each rate's distribution after Jeffreys' prior. Suites that share scenes are taken for independent,
-    which makes it wider than it need be."""
-    rng = np.random.default_rng(0)
-    some, all_ = (rng.beta(found.sum() + 0.5, (~found).sum() + 0.5, _RESAMPLES) for found in (there, seen))
-    low, high = np.quantile(some / all_, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _rate(name: str, found: NDArray[np.bool_]) -> Measure:
-    wins, n = int(found.sum()), len(found)
-    low, high = wilson_interval(wins, n)
-    return Measure(name, 100 * wins / n, (100 * low, 100 * high), n, "%")
 
 
 def _scenes(names: tuple[str, ...]) -> NDArray[np.uint8]:

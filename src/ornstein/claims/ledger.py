@@ -100,7 +100,12 @@ LEDGER: tuple[Claim, ...] = (
         "generalisation:small_rt1",
         25,
     ),
-    Claim("V3", "RT-2: a vision-language model co-fine-tuned with actions as tokens of its vocabulary"),
+    Claim(
+        "V3",
+        "RT-2: a vision-language model co-fine-tuned with actions as tokens of its vocabulary",
+        "speaking_policy:small_rt2",
+        60,
+    ),
     Claim(
         "V4",
         "actions as 7 tokens of 256 bins with cross-entropy are stabler than regression and multimodal",
@@ -113,9 +118,24 @@ LEDGER: tuple[Claim, ...] = (
         "conditioning:conditioning",
         120,
     ),
-    Claim("V6", "RT-2's recipe: start from a vision-language model, add action tokens, fine-tune, keep both abilities"),
-    Claim("V7", "web pre-training brings emergent abilities: symbols, reasoning, arithmetic, chain of thought"),
-    Claim("V8", "co-fine-tuning beats a frozen model with an action head; mixed-in data prevents forgetting"),
+    Claim(
+        "V6",
+        "RT-2's recipe: start from a vision-language model, add action tokens, fine-tune, keep both abilities",
+        "co_fine_tuning:recipe_of_four_steps",
+        240,
+    ),
+    Claim(
+        "V7",
+        "web pre-training brings emergent abilities: symbols, reasoning, arithmetic, chain of thought",
+        "emergence:emergent_abilities",
+        240,
+    ),
+    Claim(
+        "V8",
+        "co-fine-tuning beats a frozen model with an action head; mixed-in data prevents forgetting",
+        "co_fine_tuning:what_mixing_is_worth",
+        480,
+    ),
     Claim("V9", "limits: sample efficiency, precision, long horizon, safety, visual gap, fixed body, compute"),
 )
 
