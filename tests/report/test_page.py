@@ -21,8 +21,11 @@ def _report(prompt: str = "an apple") -> Report:
             Gallery("G", "x", (Picture(PIXELS, prompt, "apple", True),)),
             Filmstrip("F", "y", (Picture(PIXELS, "t = 0"),)),
         ),
-        robot=RobotSection(
-            "26 of 30", "z", (("as given", "26 / 30", "70 % – 95 %"),), (Video(b"mp4!", "pick it up", "failed", False),)
+        robots=(
+            RobotSection(
+                "26 of 30", "z", (("as given", "26 / 30", "70 % – 95 %"),), (Video(b"mp4!", "pick it up", "failed", False),)
+            ),
+            RobotSection("3 of 4", "w", (), (), title="A robot that thinks"),
         ),
         facts=(("machine", "two cores"),),
         credits=("OpenMoji",),
@@ -35,7 +38,16 @@ def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", html)
     assert base64.b64encode(b"mp4!").decode() in html
     assert html.count("<img") == 2
-    for text in ("26 of 30", "70 % – 95 %", "two cores", "OpenMoji", "pick it up"):
+    for text in (
+        "26 of 30",
+        "70 % – 95 %",
+        "two cores",
+        "OpenMoji",
+        "pick it up",
+        "A robot that follows instructions",
+        "3 of 4",
+        "A robot that thinks",
+    ):
         assert text in html
 
 

@@ -72,5 +72,5 @@ def write_page(runs: Sequence[tuple[Claim, Outcome, dict[str, Any]]], path: Path
         )
     facts.append(("command", runs[0][2]["command"]))
     summary = "; ".join(f"{claim.id} {record['verdict']}" for claim, _, record in runs)
-    report = Report("Statements as experiments", f"{summary}.", tuple(galleries), None, tuple(facts), (openmoji.ATTRIBUTION,))
+    report = Report("Statements as experiments", f"{summary}.", tuple(galleries), (), tuple(facts), (openmoji.ATTRIBUTION,))
     return write_report(report, path)

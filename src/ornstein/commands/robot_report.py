@@ -43,7 +43,7 @@ def write_robot_report(result: SuiteResult, source: str, out: Path) -> Path:
         ("spoiled for good", str(record["spoiled"])),
     )
     return write_report(
-        Report(f"{source} in suite {record['suite']}", "", (), robot, facts, (openmoji.ATTRIBUTION,)), out / "report.html"
+        Report(f"{source} in suite {record['suite']}", "", (), (robot,), facts, (openmoji.ATTRIBUTION,)), out / "report.html"
     )
 
 

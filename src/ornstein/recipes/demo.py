@@ -87,7 +87,7 @@ def run_demo(out: Path, *, episodes: int = 30, seed: int = 0) -> Path:
         summary="Two shipped models ran on this machine just now: one draws what a sentence says, the other moves a robot arm"
         " by what it sees and is told.",
         galleries=galleries,
-        robot=robot,
+        robots=(robot,),
         facts=_facts(clock, seed, episodes),
         credits=(openmoji.ATTRIBUTION, "The pictures drawn here come from a model trained on these drawings: CC BY-SA 4.0."),
     )

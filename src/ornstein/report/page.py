@@ -76,13 +76,14 @@ class Video:
 
 @dataclass(frozen=True)
 class RobotSection:
-    """The measured policy: a headline figure, rows (condition, successes of n, interval) and a few videos. compared: what the conditions are."""
+    """A measured policy: a headline figure, rows (condition, successes of n, interval) and a few videos. compared: what the conditions are. title: above it."""
 
     headline: str
     explanation: str
     rows: tuple[tuple[str, str, str], ...]
     videos: tuple[Video, ...]
     compared: str = "asked for"
+    title: str = "A robot that follows instructions"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Report:
     title: str
     summary: str
     galleries: tuple[Gallery, ...]
-    robot: RobotSection | None
+    robots: tuple[RobotSection, ...]
     facts: tuple[tuple[str, str], ...]
     credits: tuple[str, ...] = field(default=())
 

@@ -17,6 +17,7 @@ from ornstein.simulation.tabletop import Expert, Look, Scene, TabletopEnv, Task,
 from ornstein.simulation.tabletop.arms import ARMS
 from ornstein.simulation.tabletop.environment import WORKSPACE_HIGH, WORKSPACE_LOW, euler_angles, euler_matrix
 from ornstein.simulation.tabletop.model import DRAWER_TRAVEL, FRONT_FOVY
+from ornstein.simulation.tabletop.placing import free_place
 from ornstein.simulation.tabletop.scene import Block, Bowl, Cabinet
 from ornstein.simulation.tabletop.world import project
 
@@ -222,7 +223,6 @@ def test_pointers_say_what_is_moved_and_where_to(env: TabletopEnv) -> None:
     for task, point in (
         (Task("pick", 0), places[0]),
         (Task("stack", 0, 1), places[1]),
-        (Task("move_near", 0, 1), places[1]),
         (Task("place_in_bowl", 0), np.array([0.62, -0.12, 0.0])),
     ):
         moved, goal_of_task = env.pointers_of(task)
@@ -237,6 +237,31 @@ def test_pointers_say_what_is_moved_and_where_to(env: TabletopEnv) -> None:
     pushed = env.world.moment().positions[0]
     np.testing.assert_allclose(ahead, project(env.world, "front", pushed + np.array([0.0, 0.07, 0.0])), atol=1e-6)
     assert moved[0] > target[0] + 0.05
+
+
+@pytest.mark.parametrize("in_the_way", [False, True])
+def test_what_goes_near_another_is_told_where_it_will_stand(env: TabletopEnv, in_the_way: bool) -> None:
+    """On the arm's side if that is free, and otherwise aside; the same place all the while, where the expert then puts it."""
+    blocks = (Block("red apple", 0.45, -0.1), Block("rocket", 0.55, 0.1), Block("lion", 0.452, 0.1))
+    scene = Scene(blocks[: 3 if in_the_way else 2], (Task("move_near", 0, 1),), "move the red apple near the rocket")
+    env.reset(options={"scene": scene})
+    task, places = scene.tasks[0], env.world.moment().positions
+    x, y = free_place(scene, env.world.moment(), 0, 1)
+    goal = env.pointers()[1]
+    np.testing.assert_allclose(goal, project(env.world, "front", np.array([x, y, scene.block_size / 2])), atol=1e-6)
+    straight = places[1][:2] - (scene.block_size + 0.75 * 0.045, 0.0)
+    if in_the_way:
+        assert np.linalg.norm(straight - places[2][:2]) < scene.block_size
+        assert np.linalg.norm((x, y) - places[2][:2]) > scene.block_size + 0.02
+    else:
+        np.testing.assert_allclose((x, y), straight, atol=1e-9)
+    expert, over, info = Expert(), False, {}
+    while not over:
+        *_, terminated, truncated, info = env.step(expert.act(env))
+        over = terminated or truncated
+        assert np.linalg.norm(env.pointers_of(task)[1] - goal) < 0.06
+    assert info["is_success"]
+    assert np.linalg.norm(env.world.moment().positions[0][:2] - (x, y)) < 0.015
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -17,10 +17,10 @@ from ornstein.simulation.tabletop.arms import ARMS
 from ornstein.simulation.tabletop.canvas import Canvas
 from ornstein.simulation.tabletop.model import DRAWER_TRAVEL
 from ornstein.simulation.tabletop.painting import illuminate
+from ornstein.simulation.tabletop.placing import goal_position
 from ornstein.simulation.tabletop.progress import Progress
 from ornstein.simulation.tabletop.sampling import Variation, sample_scene
 from ornstein.simulation.tabletop.scene import Scene, Task
-from ornstein.simulation.tabletop.success import goal_position
 from ornstein.simulation.tabletop.world import CONTROL_HZ, TabletopWorld, project
 
 if TYPE_CHECKING:
@@ -213,7 +213,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], "NDArray[np.float32]"]):
         """What the current task moves and where to, in the front picture, (column, row) in [−1, 1]: for training aids, never for
         policies.
 
-        A block to be lifted has no other place to go to: for it both are the same. A drawer's handle goes to where it is when the drawer is
+        A block to be lifted has no other place to go to: for it both are the same. One that goes near another goes to a free place beside it, which
+        depends on what else stands there (`placing.free_place`). A drawer's handle goes to where it is when the drawer is
         open, or closed: that tells on which side the drawer is.
         """
         if self.scene is None:

@@ -16,8 +16,8 @@ from ornstein.assets.tabletop import DIRECTIONS
 from ornstein.core.errors import DataError
 from ornstein.simulation.tabletop.environment import MAX_ROTATION, MAX_TRANSLATION
 from ornstein.simulation.tabletop.model import BOWL_HEIGHT, BOWL_INNER, DRAWER_TRAVEL, HANDLE_TOP
-from ornstein.simulation.tabletop.scene import AREA_HIGH, AREA_LOW, distance_to
-from ornstein.simulation.tabletop.success import LIFT_HEIGHT, NEAR_GAP
+from ornstein.simulation.tabletop.placing import free_place
+from ornstein.simulation.tabletop.success import LIFT_HEIGHT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -248,33 +248,8 @@ def _goal(hand: _Hand, task: Task) -> _Goal:
     x, y = hand.now.positions[task.reference][:2]
     if task.skill == "stack":
         return _Goal(float(x), float(y), hand.size + 0.001)
-    return _beside(hand, _block(task), task.reference)
-
-
-def _beside(hand: _Hand, block: int, reference: int) -> _Goal:
-    """A free place next to the reference, as near as may be to where the block is."""
-    now = hand.now.positions
-    base = now[reference][:2]
-    away = now[block][:2] - base
-    came = math.atan2(away[1], away[0])
-    others = [now[k][:2] for k in range(len(hand.scene.blocks)) if k not in (block, reference)]
-    # Anything near enough is fine, so that a hand which arrived need not be put right by millimetres.
-    apart = min(max(float(np.hypot(*away)), hand.size + 0.45 * NEAR_GAP), hand.size + 0.75 * NEAR_GAP)
-    best, least = None, math.inf
-    for turn in np.linspace(-math.pi, math.pi, 24, endpoint=False):
-        place = base + apart * np.array([math.cos(came + turn), math.sin(came + turn)])
-        gap = min((float(np.hypot(*(place - other))) for other in others), default=1.0)
-        outside = max(0.0, *(np.array(AREA_LOW) - place), *(place - np.array(AREA_HIGH)))
-        bowl = hand.scene.bowl
-        if bowl is not None:
-            gap = min(gap, float(np.hypot(place[0] - bowl.x, place[1] - bowl.y)) - 0.03)
-        if hand.scene.cabinet is not None:  # where a drawer would push it away again
-            gap = min(gap, distance_to(float(place[0]), float(place[1]), hand.scene.cabinet.corridor()) + 0.05)
-        cost = abs(float(turn)) + 60 * max(0.10 - gap, 0.0) + 40 * outside
-        if cost < least:
-            best, least = place, cost
-    assert best is not None
-    return _Goal(float(best[0]), float(best[1]), 0.001)
+    x, y = free_place(scene, hand.now, _block(task), task.reference)
+    return _Goal(x, y, 0.001)
 
 
 def _push(hand: _Hand, task: Task) -> _Move:

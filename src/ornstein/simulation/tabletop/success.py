@@ -93,23 +93,6 @@ def is_spoiled(scene: Scene, task: Task, now: Moment, history: History) -> bool:
             return False
 
 
-def goal_position(scene: Scene, task: Task, now: Moment) -> NDArray[np.float64] | None:
-    """Where the task takes its block [m], as the present moment tells; None for a block that is lifted and for the drawer."""
-    match task.skill:
-        case "move_near" | "stack":
-            return now.positions[_number(task.reference)]
-        case "push":
-            step = DIRECTIONS[task.direction] if task.direction is not None else (0.0, 0.0)
-            return now.positions[_number(task.block)] + PUSH_DISTANCE * np.array([*step, 0.0])
-        case "place_in_bowl" if scene.bowl is not None:
-            return np.array([scene.bowl.x, scene.bowl.y, 0.0])
-        case "place_on_mat":
-            mat = scene.mats[_number(task.mat)]
-            return np.array([mat.x, mat.y, 0.0])
-        case _:
-            return None
-
-
 def _moved(now: Moment, start: Moment, block: int) -> bool:
     """Whether a block was pushed or carried as far as a push goes: a brush in passing is less."""
     return bool(np.linalg.norm(now.positions[block] - start.positions[block]) >= PUSH_DISTANCE)
