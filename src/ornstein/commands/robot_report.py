@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ornstein.assets import openmoji
-from ornstein.report import Report, RobotSection, Video, write_report
+from ornstein.recipes.robot_section import robot_section
+from ornstein.report import Report, write_report
 from ornstein.simulation.tabletop import SUITES
 
 if TYPE_CHECKING:
@@ -19,21 +20,12 @@ if TYPE_CHECKING:
 def write_robot_report(result: SuiteResult, source: str, out: Path) -> Path:
     """`out/report.html`: the rates skill by skill and the videos, failures first."""
     record = result.record
-    low, high = record["wilson95"]
-    rows = [(name, row) for name, row in record["by_task"].items()]
-    robot = RobotSection(
-        headline=f"{record['successes']} of {record['episodes']} scenes solved: {record['success_rate']:.0%}"
-        f" (95 % interval {low:.0%} to {high:.0%})",
-        explanation=f"Suite {record['suite']}: {SUITES[record['suite']].about}. Scenes from seed {record['first_seed']:,} on"
+    robot = robot_section(
+        result,
+        f"Suite {record['suite']}: {SUITES[record['suite']].about}. Scenes from seed {record['first_seed']:,} on"
         f" ({record['split']}); instruction control: {record['instruction_control']}. Success is judged from physics.",
-        rows=tuple(
-            (name, f"{row['successes']} / {row['episodes']}", f"{row['wilson95'][0]:.1%} – {row['wilson95'][1]:.1%}")
-            for name, row in rows
-        ),
-        videos=tuple(
-            Video(path.read_bytes(), trial.caption, _ending(trial), trial.success)
-            for path, trial in _failures_first(result.videos)
-        ),
+        list(_failures_first(result.videos)),
+        ending=_ending,
     )
     facts = (
         ("policy", f"{source} ({record['checkpoint']})"),
