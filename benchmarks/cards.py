@@ -14,7 +14,7 @@ from record import RESULTS
 
 from ornstein.core import read_checkpoint
 from ornstein.hub import BUNDLED, SHIPPED
-from ornstein.recipes import autoencoder, emoji_classifier, modular_tabletop, text_to_image
+from ornstein.recipes import autoencoder, emoji_classifier, modular_tabletop, text_to_image, vlm_emoji
 from ornstein.training.export import describe
 
 CARDS = {
@@ -22,6 +22,7 @@ CARDS = {
     "emoji-classifier": emoji_classifier.CARD,
     "text-to-image": text_to_image.CARD,
     "modular-tabletop": modular_tabletop.CARD,
+    "vlm-emoji": vlm_emoji.CARD,
 }
 _MEASURED = "\n## Measured\n"
 
@@ -60,6 +61,9 @@ def figures(name: str) -> list[tuple[str, Any]]:
                 *usual,
                 *((f"control: {what} sentence", r) for what, r in measured["controls"].items()),
             ]
+        case "vlm-emoji":
+            rates = json.loads((RESULTS / "questions.json").read_text())["rates"]
+            return [(f"{split}: {kind}", rate) for split, kinds in rates.items() for kind, rate in kinds.items()]
         case _:
             raise ValueError(f"no benchmark measures {name}")
 

@@ -12,6 +12,7 @@ from record import RESULTS, write
 import ornstein
 from ornstein.data.questions import Lessons
 from ornstein.evaluation.answers import examine
+from ornstein.hub import fingerprint_of
 
 #: Lessons of a seed that neither training nor tuning saw; fixed before looking.
 SEED = 1_000_000
@@ -27,7 +28,14 @@ def main(checkpoint: str) -> None:
         for control, blind in ((split, False), (f"{split}, blind", True)):
             rates = examine(model, lessons, range(LESSONS), blind=blind)
             found[control] = {kind: rate.to_json() for kind, rate in rates.items()}
-    write(RESULTS / "questions.json", {"checkpoint": checkpoint, "seed": SEED, "lessons": LESSONS, "rates": found})
+    record = {
+        "checkpoint": checkpoint,
+        "fingerprint": fingerprint_of(checkpoint),
+        "seed": SEED,
+        "lessons": LESSONS,
+        "rates": found,
+    }
+    write(RESULTS / "questions.json", record)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ def table(results: Path = RESULTS) -> str:
     experts, pipeline, eyes, policy = (
         json.loads((results / f"tabletop-{name}.json").read_text()) for name in ("experts", "pipeline", "legibility", "rt1")
     )
+    asked = json.loads((results / "questions.json").read_text())["rates"]
     drawn = pictures["alignment"]
     settings = drawn["settings"]
     psnr = pictures["autoencoder"]
@@ -52,6 +53,9 @@ def table(results: Path = RESULTS) -> str:
             f"a picture, {settings['steps']} guided steps, {seconds['threads']} thread{'s' * (seconds['threads'] > 1)}",
             f"{seconds['median']:.2f} s ({seconds['min']:.2f} – {seconds['max']:.2f} over {seconds['repeats']})",
         ),
+        ("a small vision-language model, questions about fresh pictures", _share(asked["validation"]["all"])),
+        ("the same, shown a grey picture instead", _share(asked["validation, blind"]["all"])),
+        ("the same, “where is it?”, within a sixty-fourth of the picture", _share(asked["validation"]["where"])),
         ("robot, eight skills: the classical pipeline, usual scenes", _share(pipeline["all"])),
         (
             "a small RT-1, learned in under two hours on two cores, usual scenes",

@@ -46,9 +46,12 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("benchmarks")
 def test_every_figure_on_the_page_and_in_the_cards_comes_from_a_results_file() -> None:
     import cards
+    import questions_page
     import readme
 
     assert readme.with_figures(README, readme.table()) == README, "run benchmarks/readme.py"
+    page = questions_page.PAGE.read_text(encoding="utf8")
+    assert questions_page.with_figures(page, questions_page.table()) == page, "run benchmarks/questions_page.py"
     for name in SHIPPED:
         assert (BUNDLED / name / "card.md").read_text(encoding="utf8") == cards.card(name), "run benchmarks/cards.py"
     for line in README.split(readme.BEGIN)[0].splitlines() + README.split(readme.END)[1].splitlines():
@@ -62,6 +65,8 @@ def test_the_results_are_of_the_shipped_models() -> None:
     pictures, robot = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("pictures", "tabletop-pipeline"))
     for name, fingerprint in pictures["checkpoints"].items():
         assert fingerprint == read_checkpoint(BUNDLED / name).fingerprint, name
+    asked = json.loads((RESULTS / "questions.json").read_text())
+    assert asked["fingerprint"] == read_checkpoint(BUNDLED / "vlm-emoji").fingerprint
     assert robot["checkpoint"] == read_checkpoint(BUNDLED / "modular-tabletop").fingerprint
 
 

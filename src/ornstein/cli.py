@@ -15,8 +15,9 @@ COMMANDS: dict[str, str] = {
     "sample": 'draw pictures from a sentence:  ornstein sample "a red apple on a yellow background" --out apple.png',
     "train": "train a model by its recipe:  ornstein train rt1-tabletop --out runs/rt1 [--resume]",
     "evaluate": "measure a robot policy:  ornstein evaluate modular-tabletop --suite all --episodes 100 --out results",
-    "ask": 'what a vision-language model says of a picture:  ornstein ask runs/vlm-emoji photo.png "where is the lion?"',
+    "ask": 'what a vision-language model says of a picture:  ornstein ask vlm-emoji photo.png "where is the lion?"',
     "act": 'what an RT-2 would do about a picture:  ornstein act runs/rt2-tabletop photo.png "pick up the lion"',
+    "serve": "a policy for robots to ask, in openpi's protocol:  ornstein serve rt1-tabletop --port 8000",
     "compare": "drawn pictures against real ones, folder against folder:  ornstein compare REAL DRAWN --again MORE-REAL",
     "data": "data sets of robots and pictures:  ornstein data generate | inspect | validate | inspect-pictures",
     "claims": "statements of the field as experiments with a verdict:  ornstein claims [D1 D4 …]",
@@ -86,6 +87,10 @@ def _command(name: str) -> Callable[..., int | None]:
             from ornstein.commands.act import act
 
             return act
+        case "serve":
+            from ornstein.commands.serve import serve
+
+            return serve
         case "compare":
             from ornstein.commands.compare import compare
 

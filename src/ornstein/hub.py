@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BUNDLED = Path(__file__).parent / "checkpoints"
 #: What the package comes with.
-SHIPPED = ("autoencoder", "emoji-classifier", "modular-tabletop", "rt1-tabletop", "text-to-image")
+SHIPPED = ("autoencoder", "emoji-classifier", "modular-tabletop", "rt1-tabletop", "text-to-image", "vlm-emoji")
 #: Where the class of each kind is that makes itself of a checkpoint.
 _CLASSES = {
     "emoji-classifier": ("ornstein.images", "EmojiJudge"),

@@ -54,3 +54,15 @@ def test_a_place_may_be_off_by_a_cell() -> None:
     other = Question("concept", "which one is a dinosaur?", "the T-Rex")
     assert is_right(other, "the t-rex")
     assert not is_right(other, "the t-rex.")
+
+
+def test_the_shipped_model_answers_what_it_sees() -> None:
+    """Fresh pictures, of a seed that neither training nor tuning saw; a grey picture in their place leaves what can be guessed."""
+    import ornstein
+
+    model = ornstein.load("vlm-emoji", expect="vision-language")
+    lessons = Lessons(seed=1_000_001, split="validation")
+    seen, blind = (examine(model, lessons, range(40), blind=hidden) for hidden in (False, True))
+    assert seen["all"].rate > 0.75
+    assert seen["where"].rate > 0.7
+    assert blind["needs the picture"].rate < 0.35

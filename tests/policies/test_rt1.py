@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -390,6 +391,13 @@ def test_chunks_are_executed_and_drawn_by_the_seed(execution: ChunkExecution) ->
             if run == 0:
                 first.append(action)
     assert len({action.tobytes() for action in first}) > 3
+    one, other = copy.copy(policy), copy.copy(policy)  # two robots on the same weights, in turns
+    for robot in (one, other):
+        robot.reset()
+    for t, action in enumerate(first):
+        for robot in (one, other):
+            seen = {"pixels": {"front": pictures[0, t].numpy()}, "agent_pos": state[0, t].numpy(), "instruction": "get the key"}
+            np.testing.assert_allclose(robot.act(seen), action, atol=1e-6)
 
 
 def _observation(pictures: torch.Tensor, state: torch.Tensor, t: int, instruction: str = "get the key") -> dict[str, object]:

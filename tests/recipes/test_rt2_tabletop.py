@@ -242,7 +242,7 @@ def test_adapters_learn_beside_a_frozen_model_and_are_merged(
 
 def test_adapters_without_peft_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(MissingDependencyError, match=r"ornstein\[lora\]"):
+    with pytest.raises(MissingDependencyError, match=r"ornstein\[vlm\]"):
         RT2Network(replace(RT2Config(**asdict(NETWORK)), adapter_rank=1))
 
 

@@ -17,6 +17,7 @@ from ornstein.recipes.emoji_classifier import EmojiClassifierRecipe
 from ornstein.recipes.modular_tabletop import ModularTabletopRecipe
 from ornstein.recipes.rt1_tabletop import RT1TabletopRecipe
 from ornstein.recipes.text_to_image import TextToImageRecipe, hyper_parameters
+from ornstein.recipes.vlm_emoji import VLMEmojiRecipe
 from ornstein.simulation.tabletop import contract
 
 RECIPES: dict[str, Any] = {
@@ -25,6 +26,7 @@ RECIPES: dict[str, Any] = {
     "modular-tabletop": ModularTabletopRecipe(),
     "rt1-tabletop": RT1TabletopRecipe(),
     "text-to-image": TextToImageRecipe(),
+    "vlm-emoji": VLMEmojiRecipe(),
 }
 # Where a run found its data, and how often it wrote something, change no weight.
 _NOT_COMPARED = ("data", "cache", "data_fingerprint")

@@ -21,7 +21,7 @@ def ask(
 ) -> int:
     """Ask a vision-language model, or an RT-2, about a picture. An answer that is a place is told in pixels too.
 
-    Example: ornstein ask runs/vlm-emoji photo.png "where is the lion?" --mark found.png
+    Example: ornstein ask vlm-emoji photo.png "where is the lion?" --mark found.png
 
     Args:
         checkpoint: A shipped name or a folder.

@@ -21,6 +21,7 @@ def evaluate(
     ray: str | None = None,
     control: Literal["none", "blank", "shuffled"] = "none",
     think: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    shield: bool = True,
     arm: Literal["arm7", "arm6"] = "arm7",
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     json_output: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
@@ -46,6 +47,7 @@ def evaluate(
         control: "blank" hides the instruction: success should fall to chance. "shuffled" names other things, which a policy that
             listens will turn to: success should fall to nothing.
         think: Let an RT-2 first say what the instruction means in plain words, and follow those.
+        shield: Whether actions go through the safety shield: within the arm's bounds, the tool within the workspace; how often it interfered is in results.json.
         arm: Which body.
         overwrite: Replace the results that are already in --out.
         json_output: Print results.json instead of words.
@@ -64,6 +66,7 @@ def evaluate(
         ray=ray,
         control=control,
         think=think,
+        shield=shield,
         arm=arm,
         overwrite=overwrite,
     )

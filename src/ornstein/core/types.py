@@ -35,7 +35,7 @@ class Policy(Protocol):
     def contract(self) -> EmbodimentContract: ...
 
     def reset(self) -> None:
-        """Forget the episode so far."""
+        """Forget the episode so far. A shallow copy, once reset, shares nothing that changes: so many robots act on the same weights."""
         ...
 
     def act(self, observation: Observation) -> Action:

@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,7 @@ def evaluate_suite(
     ray: str | None = None,
     control: Control = "none",
     think: bool = False,
+    shield: bool = True,
     overwrite: bool = False,
 ) -> SuiteResult:
     """Run scenes `FIRST_SEEDS[split] + seed`, …, one an episode, and write results.json and videos into `out`.
@@ -78,7 +80,7 @@ def evaluate_suite(
 
     Args:
         source: a shipped policy's name, a checkpoint's folder, or "expert".
-        ray: address of a Ray cluster that runs the scenes instead, see `ornstein.core.workers.open_workers`. think: see `load_player`.
+        ray: address of a Ray cluster that runs the scenes instead, see `ornstein.core.workers.open_workers`. think: see `load_player`. shield: see `trials`.
 
     Raises:
         DataError: a number out of range, a policy that cannot think, or `out` holds trials of other settings and `overwrite` is off. UnknownNameError: no such
@@ -97,6 +99,7 @@ def evaluate_suite(
         "contract": player.contract.fingerprint,
         "arm": arm_of(player.contract),
         "think": think,
+        "shield": shield,
     }
     out = Path(out)
     prepare_output(out)
@@ -105,7 +108,16 @@ def evaluate_suite(
         started = time.perf_counter()
         done = {trial.seed for trial in notebook.trials} & set(seeds)
         running = trials(
-            player, source, suite(suite_name), seeds, control=control, think=think, workers=workers, ray=ray, done=done
+            player,
+            source,
+            suite(suite_name),
+            seeds,
+            control=control,
+            think=think,
+            shield=shield,
+            workers=workers,
+            ray=ray,
+            done=done,
         )
         for trial in track(running, episodes - len(done), "robot episodes"):
             notebook.write(trial)
@@ -182,6 +194,7 @@ def _record(settings: dict[str, Any], player: Any, done: Sequence[Trial], second
         "by_task": {name: _figures(kinds[name]) for name in sorted(kinds)},
         "tasks_done": sum(trial.done for trial in ordered) / sum(len(trial.tasks) for trial in ordered),
         "spoiled": sum(trial.spoiled for trial in ordered),
+        "shielded": dict(sum((Counter(trial.shielded) for trial in ordered), Counter())),
         "median_steps": float(np.median([trial.steps for trial in ordered])),
         "checkpoint_commit": origin.get("commit", "unknown"),
         "training_data": origin.get("hyper_parameters", {}).get("data_fingerprint", "unknown"),

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -19,8 +19,10 @@ import numpy as np
 
 from ornstein.core.errors import DataError, OrnsteinError, unknown_name
 from ornstein.core.workers import WorkerDiedError, open_workers, outcome
+from ornstein.safety import Box, Shield, ShieldLimits
 from ornstein.simulation.tabletop import Expert, Scene, TabletopEnv, contract
 from ornstein.simulation.tabletop.arms import ARMS
+from ornstein.simulation.tabletop.environment import WORKSPACE_HIGH, WORKSPACE_LOW
 from ornstein.simulation.tabletop.instructions import instruct
 from ornstein.simulation.tabletop.splits import words
 
@@ -91,6 +93,7 @@ class ExpertPlayer:
 @dataclass(frozen=True)
 class Trial:
     """One trial. instruction: what the policy was told. tasks: skills of the scene. done: how many were done in their order. plan: what it told itself.
+    shielded: how many steps the shield interfered in, by reason.
 
     film: the pose of everything `FILM_HZ` times a second, for `Replay`.
     """
@@ -107,6 +110,7 @@ class Trial:
     scene: Scene
     film: list[NDArray[np.float32]]
     plan: str = ""
+    shielded: dict[str, int] = field(default_factory=dict)
 
     @property
     def caption(self) -> str:
@@ -146,11 +150,18 @@ def world_for(body: EmbodimentContract, chosen: Suite) -> TabletopEnv:
     return TabletopEnv(variation=chosen.variation, cameras=cameras, arm=arm)
 
 
-def try_scene(player: Player, env: TabletopEnv, seed: int, *, control: Control = "none") -> Trial:
-    """Let the player solve the scene of that seed.
+def limits_of(env: TabletopEnv) -> ShieldLimits:
+    """What the shield holds a player to by default: the arm's own bounds, and its tool within the workspace."""
+    return ShieldLimits.of(env.contract).within(Box(tuple(WORKSPACE_LOW.tolist()), tuple(WORKSPACE_HIGH.tolist())))
+
+
+def try_scene(
+    player: Player, env: TabletopEnv, seed: int, *, control: Control = "none", limits: ShieldLimits | None = None
+) -> Trial:
+    """Let the player solve the scene of that seed, behind a shield.
 
     Args:
-        control: what it is told: the instruction ("none"), nothing ("blank"), or a sentence about other things ("shuffled"). Success is
+        limits: of the shield; None for no shield. control: what it is told: the instruction ("none"), nothing ("blank"), or a sentence about other things ("shuffled"). Success is
             always judged on the scene's own tasks.
     """
     film: list[NDArray[np.float32]] = []
@@ -161,11 +172,15 @@ def try_scene(player: Player, env: TabletopEnv, seed: int, *, control: Control =
         scene = env.scene
         sentence = told(scene, env, seed, control)
         player.reset()
+        shield = None if limits is None else Shield(limits)
         steps, over = 0, False
         info: dict[str, Any] = {}
         while not over:
             seen: Any = {**observation, "instruction": sentence}
-            observation, _, terminated, truncated, info = env.step(player.act(seen, env))
+            action = player.act(seen, env)
+            if shield is not None:
+                action = shield.guard(action, tool=observation["agent_pos"][:3]).action
+            observation, _, terminated, truncated, info = env.step(action)
             steps, over = steps + 1, terminated or truncated
     finally:
         env.world.film = None
@@ -182,6 +197,7 @@ def try_scene(player: Player, env: TabletopEnv, seed: int, *, control: Control =
         scene=scene,
         film=film,
         plan=player.plan,
+        shielded={} if shield is None else dict(shield.counts),
     )
 
 
@@ -216,6 +232,7 @@ def trials(
     *,
     control: Control = "none",
     think: bool = False,
+    shield: bool = True,
     workers: int = 1,
     ray: str | None = None,
     done: set[int] | None = None,
@@ -223,7 +240,8 @@ def trials(
     """The trials of these scenes, but for those that are done, in the order in which they end.
 
     Args:
-        source: where other processes get the player from: "expert", a shipped policy's name or a checkpoint's folder. think: as it was loaded.
+        source: where other processes get the player from: "expert", a shipped policy's name or a checkpoint's folder. think: as it was loaded. shield: whether its
+            actions go through one, of `limits_of`.
         workers, ray: see `open_workers`. The machines of a cluster are sent the checkpoint's files; they need no common disk.
 
     Raises:
@@ -232,10 +250,11 @@ def trials(
     wanted = [seed for seed in seeds if seed not in (done or set())]
     if workers == 1 and ray is None:
         env = world_for(player.contract, chosen)
+        limits = limits_of(env) if shield else None
         try:
             with _steady(player):
                 for seed in wanted:
-                    yield try_scene(player, env, seed, control=control)
+                    yield try_scene(player, env, seed, control=control, limits=limits)
         finally:
             env.close()
         return
@@ -244,7 +263,7 @@ def trials(
     sent = source if ray is None or path is None else _Packed.from_folder(path)
     try:
         with open_workers(workers, _begin, sent, arm_of(player.contract), chosen, think, ray=ray) as pool:
-            running = {pool.submit(_try, seed, control) for seed in wanted}
+            running = {pool.submit(_try, seed, control, shield) for seed in wanted}
             while running:
                 ended, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in ended:
@@ -328,10 +347,10 @@ def _begin(source: str | _Packed, arm: ArmName, chosen: Suite, think: bool) -> N
     _player = player, world_for(player.contract, chosen)
 
 
-def _try(seed: int, control: Control) -> Trial:
+def _try(seed: int, control: Control, shield: bool) -> Trial:
     if _player is None:
         raise RuntimeError("_try runs in processes that _begin has prepared")
-    return try_scene(*_player, seed, control=control)
+    return try_scene(*_player, seed, control=control, limits=limits_of(_player[1]) if shield else None)
 
 
 def command_line() -> str:

@@ -202,9 +202,7 @@ def _built(settings: dict[str, Any]) -> nn.Module:
     try:
         from transformers import AutoConfig, AutoModelForImageTextToText
     except ImportError as error:
-        raise MissingDependencyError(
-            "a backbone of another's needs transformers: pip install 'ornstein[transformers]'"
-        ) from error
+        raise MissingDependencyError("a backbone of another's needs transformers: pip install 'ornstein[vlm]'") from error
     rest = {name: value for name, value in settings.items() if name not in ("model_type", "transformers_version")}
     model: nn.Module = AutoModelForImageTextToText.from_config(  # type: ignore[no-untyped-call]
         AutoConfig.for_model(settings["model_type"], **rest)

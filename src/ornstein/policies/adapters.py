@@ -56,4 +56,4 @@ def _peft() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name != "peft":
             raise
-        raise MissingDependencyError("adapters of low rank need peft: pip install 'ornstein[lora]'") from error
+        raise MissingDependencyError("adapters of low rank need peft: pip install 'ornstein[vlm]'") from error

@@ -30,9 +30,7 @@ def read_backbone(folder: Path) -> tuple[TransformersNetwork, TextTokenizer]:
     try:
         from transformers import AutoModelForImageTextToText, AutoTokenizer
     except ImportError as error:
-        raise MissingDependencyError(
-            "a backbone of another's needs transformers: pip install 'ornstein[transformers]'"
-        ) from error
+        raise MissingDependencyError("a backbone of another's needs transformers: pip install 'ornstein[vlm]'") from error
     family = foreign_family(folder)
     if family is None:
         raise CheckpointError(f"{folder} holds no model of the transformers library: its config.json should name a model_type")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +172,7 @@ class RT1Policy:
         #: What keeps it from doing what it is told; "" if nothing.
         self.trouble = ""
         self._decided: Tensor | None = None
+        self._execution = copy.copy(self._execution)  # a copy of this policy, once reset, shares nothing that changes
         self._execution.reset()
         self._rng = torch.Generator(self.device).manual_seed(self._seed)
 

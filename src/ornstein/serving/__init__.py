@@ -1,0 +1,1 @@
+"""A policy over the network, in the protocol that openpi's robots speak."""
