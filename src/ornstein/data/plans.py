@@ -1,6 +1,7 @@
-"""Instructions that tell a thing by what is known of it, and the same in plain words: what a robot says to itself before it acts.
+"""Instructions and the same in plain words, things told by what is known of them called by their names: what a robot says to itself before it acts.
 
     in plain words: seize the extinct animal → pick up the dodo
+    in plain words: shove the lion to the left → push the lion left
 
 "Plan" in RT-2 (Zitkovich et al. 2023, §4.4). Made of lessons, so the robot's own data stay without such meanings.
 """
@@ -38,8 +39,8 @@ def plan_question(instruction: str) -> str:
     return f"in plain words: {instruction.strip().rstrip('.?!')}"
 
 
-def plan_of(lesson: Lesson, rng: np.random.Generator) -> Plan | None:
-    """About what the lesson's picture shows; None where it has no meaning to tell."""
+def plan_of(lesson: Lesson, rng: np.random.Generator) -> Plan:
+    """About a thing that the lesson's picture shows and one of its questions tells by its meaning; where none does, in names alone."""
     for question in lesson.questions:
         meant = _named(lesson, question)
         if meant is not None:
@@ -49,7 +50,22 @@ def plan_of(lesson: Lesson, rng: np.random.Generator) -> Plan | None:
             second = _plain(rng)
             joint = _choice(language()["joints"]["seen"], rng)
             return Plan(*(joint.format(first=a, second=b) for a, b in zip(first, second, strict=True)))
-    return None
+    return _in_names(lesson, rng)
+
+
+def _in_names(lesson: Lesson, rng: np.random.Generator) -> Plan:
+    """Any skill, of things that the picture shows if it shows any."""
+    skill = _choice(tuple(language()["skills"]), rng)
+    shown = [item.name for item in lesson.picture.items if item.kind == "drawing"]
+    spare = [name for name in words("seen").objects if name not in shown]
+    names = [*shown, *(str(name) for name in rng.choice(spare, 2, replace=False))]
+    moved, *others = names if len(shown) < 2 else (str(name) for name in rng.permutation(shown))
+    kind = _choice(("number", "colour", "symbol"), rng)
+    seen = words("seen")
+    value = _choice({"number": seen.numbers, "colour": seen.colours, "symbol": seen.symbols}[kind], rng)
+    ways = language()["mats"][kind]
+    mats = _choice(ways, rng).format(value=value), ways[0].format(value=value)
+    return _both(skill, moved, moved, rng, reference=others[0], mats=mats)
 
 
 def _named(lesson: Lesson, question: Question) -> tuple[str, str] | None:
@@ -66,12 +82,8 @@ def _named(lesson: Lesson, question: Question) -> tuple[str, str] | None:
 def _told(meaning: str, name: str, rng: np.random.Generator) -> Plan:
     if re.search(r" (plus|minus) ", meaning):
         block = _choice(words("seen").objects, rng)
-        templates = language()["skills"]["place_on_mat"]["seen"]
-        return Plan(
-            _choice(templates, rng).format(object=block, mat=meaning), templates[0].format(object=block, mat=f"number {name}")
-        )
-    skill = _choice(_OF_ONE_BLOCK, rng)
-    return _both(skill, meaning, name, rng)
+        return _both("place_on_mat", block, block, rng, mats=(meaning, f"number {name}"))
+    return _both(_choice(_OF_ONE_BLOCK, rng), meaning, name, rng)
 
 
 def _plain(rng: np.random.Generator) -> Plan:
@@ -80,11 +92,13 @@ def _plain(rng: np.random.Generator) -> Plan:
     return _both(_choice(_OF_ONE_BLOCK, rng), name, name, rng)
 
 
-def _both(skill: str, called: str, name: str, rng: np.random.Generator) -> Plan:
-    templates, direction = language()["skills"][skill]["seen"], _choice(tuple(DIRECTIONS), rng)
-    ways = language()["directions"][direction]
-    said = _choice(templates, rng).format(object=called, direction=_choice(ways, rng))
-    return Plan(said, templates[0].format(object=name, direction=ways[0]))
+def _both(
+    skill: str, called: str, name: str, rng: np.random.Generator, *, reference: str = "", mats: tuple[str, str] = ("", "")
+) -> Plan:
+    """A skill in any wording, its object called so; and in its first wording, by that name. mats: how the mat is called in either."""
+    templates, ways = language()["skills"][skill]["seen"], language()["directions"][_choice(tuple(DIRECTIONS), rng)]
+    said = _choice(templates, rng).format(object=called, direction=_choice(ways, rng), reference=reference, mat=mats[0])
+    return Plan(said, templates[0].format(object=name, direction=ways[0], reference=reference, mat=mats[1]))
 
 
 def _choice(options: Sequence[str], rng: np.random.Generator) -> str:

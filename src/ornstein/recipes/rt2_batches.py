@@ -81,10 +81,8 @@ class RT2Batches:
         about, asked = self._recipe.questions + self._recipe.plans, list[tuple[str, str] | None]()
         for number, lesson in zip(indices, lessons, strict=True):
             texts = [(question.text, question.answer) for question in lesson.questions]
-            plan = (
-                plan_of(lesson, np.random.default_rng([self._recipe.data_seed, int(number), 67])) if self._recipe.plans else None
-            )
-            if plan is not None:
+            if self._recipe.plans:
+                plan = plan_of(lesson, np.random.default_rng([self._recipe.data_seed, int(number), 67]))
                 texts.append((plan_question(plan.instruction), plan.plain))
             asked += [*texts, *[None] * (about - len(texts))]
         texts_of_all = text_tensors(self._speech.tokenizer, asked)
