@@ -322,3 +322,19 @@ def test_what_breaks_the_law_is_seen(commands: list[list[float]], law: list[str]
     """By the check that all other tests rely on."""
     by = replace(ShieldLimits.of(BODY, rate=0.2, jerk=0.3), rate=(0.0101,) * 6 + (0.2,)).within(ROOM, POST)
     assert violations(np.array(commands), by, HOME) == law
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_short_way_is_the_long_way(kind: str) -> None:
+    """Where it may stop at once, less is computed and nothing else goes out."""
+    by, rng = ShieldLimits.of(BODY).within(ROOM), np.random.default_rng(9)
+    actions = [one for _ in range(3) for one in sequence(kind, rng, 150)]
+    short, long = Shield(by), Shield(by)
+    assert short._stops_at_once
+    long._stops_at_once = False
+    place = np.array([0.45, 0.26, 0.2])  # outside at first
+    for action in actions:
+        one, other = short.guard(action, tool=place), long.guard(action, tool=place)
+        np.testing.assert_array_equal(one.action, other.action)
+        assert one.reasons == other.reasons
+        place = place + one.action[:3].astype(np.float64)

@@ -241,6 +241,26 @@ def test_inference_leaves_the_door_open() -> None:
         thinking.join()
 
 
+def test_a_policy_quicker_than_handing_it_over_is_not_handed_over() -> None:
+    """And one that was slow once of late is: the loop must not wait for it."""
+
+    class Where(Counting):
+        def act(self, observation: Any) -> np.ndarray:
+            if observation["instruction"] == "slow":
+                time.sleep(0.05)
+            beside.append(threading.current_thread().name.startswith("policy"))
+            return np.zeros(7, np.float32)
+
+    beside: list[bool] = []
+    with served(Where(), limits=None) as (address, server), PolicyClient(address, BODY) as robot:
+        robot.act(observation())
+        assert beside == [True]
+        server._slowest = 1e-4
+        robot.act(observation("slow"))
+        robot.act(observation())
+        assert beside == [True, False, True]
+
+
 def test_who_does_not_read_is_let_go_and_the_server_stops_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ornstein.serving.server._PATIENCE", 0.5)
     with served(most_clients=1, idle_after=60) as (address, server):

@@ -67,6 +67,10 @@ class Shield:
         self._command = [0.0 if not gear.absolute else min(max(0.0, gear.low), gear.high) for gear in self._gears]
         self._change = [0.0] * len(self._gears)
         self._begun = False
+        #: Whether it may stop at once from whatever it does: then what is within bounds and room needs no further look.
+        self._stops_at_once = not limits.keep_out and all(
+            gear.rate >= gear.high - gear.low and gear.jerk >= 2 * (gear.high - gear.low) for gear in self._gears
+        )
         self._target: list[float] | None = None
         self._room: list[tuple[float, float]] = []
 
@@ -110,9 +114,11 @@ class Shield:
         wanted = None if reasons else self._read(action, reasons)
         if self.limits.axes is not None and (self.limits.workspace is not None or self.limits.keep_out):
             self._locate(tool, reasons)
-        resting = [brake(gear, c, d) for gear, c, d in zip(self._gears, self._command, self._change, strict=True)]
-        following = resting if wanted is None else self._reachable(wanted, reasons)
-        following = self._allowed(following, resting, reasons)
+        following = self._as_it_is(wanted) if self._stops_at_once and wanted is not None else None
+        if following is None:
+            resting = [brake(gear, c, d) for gear, c, d in zip(self._gears, self._command, self._change, strict=True)]
+            following = resting if wanted is None else self._reachable(wanted, reasons)
+            following = self._allowed(following, resting, reasons)
         self._change = [new - old for new, old in zip(following, self._command, strict=True)]
         self._command = following
         if self._target is not None and self.limits.axes is not None:
@@ -184,6 +190,15 @@ class Shield:
             way = way_to_rest(self._gears[k], self._command[k], self._change[k], _LONGEST) or []
             passed = [place[axis], *(place[axis] + total for total in _sums(way))]
             self._room.append((min(low, *passed), max(high, *passed)))
+
+    def _as_it_is(self, wanted: list[float]) -> list[float] | None:
+        """As it goes over the wire, if the tool stays in its room; it can stop there. None where more is to be looked at."""
+        following = np.array(wanted, np.float32).tolist()
+        if self._target is not None and self.limits.axes is not None:
+            for place, (low, high), k in zip(self._target, self._room, self.limits.axes, strict=False):
+                if not low <= place + following[k] <= high:
+                    return None
+        return following
 
     def _reachable(self, wanted: list[float], reasons: list[str]) -> list[float]:
         """As near to what is asked for as rate and jerk allow, so that it can still be brought to rest within bounds."""

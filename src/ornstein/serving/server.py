@@ -5,7 +5,7 @@
            ── observation ──▶ … ◀── {"actions", "server_timing"} ──     bytes; a text instead is an error, and the connection lives on
 
 As openpi's own client 0.1.2 speaks it. `GET /healthz` says OK, `GET /metrics` what was counted. Inference runs beside the event loop, one observation after the other
-and each connection in its turn: a connection has one observation under way at most.
+and each connection in its turn: a connection has one observation under way at most. Only a policy that takes less time than that costs runs within.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import hmac
 import http
 import ipaddress
 import logging
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from websockets.http11 import Request, Response
 
     from ornstein.core.contract import EmbodimentContract
-    from ornstein.core.types import Policy
+    from ornstein.core.types import Observation, Policy
     from ornstein.data.lerobot_episode import RobotEpisode
     from ornstein.safety import ShieldLimits
     from ornstein.serving.recorder import Recording
@@ -52,6 +53,8 @@ _LAST_PORT = 65535
 #: How long a client may take to read what it is sent, and to go [s].
 _PATIENCE = 5.0
 _LONGEST_NAME, _LONGEST_ERROR = 64, 400
+#: What has been quicker than this of late [s] is done at once: handing it to another thread and back would take a tenth of that, and the event loop can spare it.
+_AT_ONCE, _FORGETTING = 1e-3, 0.99
 
 
 class PolicyServer:
@@ -92,6 +95,8 @@ class PolicyServer:
         self._pen = ThreadPoolExecutor(1, thread_name_prefix="recording")
         self._named: dict[str, ServerConnection] = {}
         self._writing: set[asyncio.Future[None]] = set()
+        # How many observations are being thought about beside the event loop, and how long the slowest of late took [s].
+        self._thinking, self._slowest = 0, math.inf
         self.metrics = Metrics()
         self._open = 0
         self._metadata = pack(
@@ -242,9 +247,7 @@ class PolicyServer:
         if isinstance(message, dict) and "__ctrl__" in message:
             return await self._control(message, session, robot)
         observation = observation_of(message, self._policy.contract)
-        began = time.perf_counter()
-        answer = await _beside(self._brain, session.infer, observation)
-        seconds = time.perf_counter() - began
+        answer, seconds = await self._thought(session, observation)
         self.metrics.seconds.observe(seconds)
         self.metrics.answers.inc()
         for reason in answer.get("shield", ()):
@@ -256,6 +259,19 @@ class PolicyServer:
             task.add_done_callback(self._writing.discard)
         timing = {"infer_ms": 1000 * seconds, **({} if before is None else {"prev_total_ms": 1000 * before})}
         return pack({**answer, "server_timing": timing})
+
+    async def _thought(self, session: Session, observation: Observation) -> tuple[dict[str, Any], float]:
+        """The answer, and how long it took [s]. A policy that is quicker than handing it over runs at once; never two at a time."""
+        if self._thinking == 0 and self._slowest < _AT_ONCE:
+            answer, seconds = _timed(session, observation)
+        else:
+            self._thinking += 1
+            try:
+                answer, seconds = await _beside(self._brain, _timed, session, observation)
+            finally:
+                self._thinking -= 1
+        self._slowest = max(seconds, _FORGETTING * min(self._slowest, 1.0))
+        return answer, seconds
 
     async def _control(self, message: Any, session: Session, robot: str) -> bytes:
         word = message["__ctrl__"]
@@ -276,6 +292,12 @@ class PolicyServer:
             except DataError as error:
                 self.metrics.refused.labels("episode").inc()
                 _LOG.error("robot %s: an episode of %d steps is lost: %s", robot, len(episode), error)
+
+
+def _timed(session: Session, observation: Observation) -> tuple[dict[str, Any], float]:
+    began = time.perf_counter()
+    answer = session.infer(observation)
+    return answer, time.perf_counter() - began
 
 
 async def _beside(thread: ThreadPoolExecutor, call: Callable[..., _T], *arguments: Any) -> _T:
